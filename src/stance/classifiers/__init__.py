@@ -1,0 +1,1 @@
+"""The classifiers, all behind the protocol of `stance.classifiers.base`."""

@@ -1,0 +1,190 @@
+"""The label scheme as data: names in their fixed order, meaning, rules and cue rules.
+
+Everything else in the package takes label names, their order and their meaning from a `Codebook`;
+no other module names a label. A codebook is one YAML file (`conf/codebook/*.yaml`), and travels
+inside every saved model, so that a model can be read without the project that trained it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stance.errors import UserError
+
+NONE = "none"
+"""How an empty label set is shown. It is not a label, and no label may bear this name."""
+
+
+@dataclass(frozen=True)
+class CueRule:
+    """One way in which words report a label; `stance.cues` says how the fields act together."""
+
+    name: str
+    rule: int
+    pattern: str
+    requires: str = ""
+    unless: str = ""
+    negatable: bool = True
+    speculative: bool = True
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label: its name, meaning, entailment hypothesis, standard codes and cue rules."""
+
+    name: str
+    definition: str
+    hypothesis: str
+    crosswalk: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cues: tuple[CueRule, ...] = ()
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """A label scheme. `labels` fixes the column order of every array, file and table."""
+
+    name: str
+    version: str
+    multi_label: bool
+    unit: str
+    labels: tuple[Label, ...]
+    rules: Mapping[int, str] = field(default_factory=dict)
+    patterns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label names in their fixed order."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the codebook's content, whatever the file's layout and comments."""
+        canonical = json.dumps(self.to_mapping(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def show(self, labels: Sequence[str]) -> str:
+        """Write a label set for a reader: names joined by commas, or `none`."""
+        return ", ".join(labels) if labels else NONE
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the codebook as plain values that `from_mapping` reads back."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "multi_label": self.multi_label,
+            "unit": self.unit,
+            "rules": {int(number): text for number, text in self.rules.items()},
+            "patterns": dict(self.patterns),
+            "labels": [
+                {
+                    "name": label.name,
+                    "definition": label.definition,
+                    "hypothesis": label.hypothesis,
+                    "crosswalk": {key: list(codes) for key, codes in label.crosswalk.items()},
+                    "cues": [vars(cue) for cue in label.cues],
+                }
+                for label in self.labels
+            ],
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "codebook") -> "Codebook":
+        """Build a codebook from plain values.
+
+        Raises:
+            UserError: a key is missing, misspelt or of the wrong type; `source` is named.
+        """
+        _check_keys(values, _CODEBOOK_KEYS, _CODEBOOK_OPTIONAL, source)
+        if not isinstance(values["multi_label"], bool):
+            raise UserError(
+                f"{source}: multi_label must be true or false, not {values['multi_label']!r}"
+            )
+        if not isinstance(values["labels"], list) or not values["labels"]:
+            raise UserError(f"{source}: labels must be a list of at least one label")
+        try:
+            rules = {int(key): str(text) for key, text in (values.get("rules") or {}).items()}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{source}: rules must map numbers to texts: {error}") from error
+        labels = tuple(
+            _label(entry, f"{source}: labels[{position}]", rules)
+            for position, entry in enumerate(values["labels"])
+        )
+        names = [label.name for label in labels]
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == NONE:
+                raise UserError(f"{source}: {name!r} cannot be a label name")
+            if names.count(name) > 1:
+                raise UserError(f"{source}: the label {name!r} stands there twice")
+        return cls(
+            name=str(values["name"]),
+            version=str(values["version"]),
+            multi_label=values["multi_label"],
+            unit=str(values.get("unit", "sentence")),
+            labels=labels,
+            rules=rules,
+            patterns={key: str(text) for key, text in (values.get("patterns") or {}).items()},
+        )
+
+
+_CODEBOOK_KEYS = {"name", "version", "multi_label", "labels"}
+_CODEBOOK_OPTIONAL = {"unit", "rules", "patterns"}
+_LABEL_KEYS = {"name", "definition"}
+_LABEL_OPTIONAL = {"hypothesis", "crosswalk", "cues"}
+_CUE_KEYS = {"name", "rule", "pattern"}
+_CUE_OPTIONAL = {"requires", "unless", "negatable", "speculative"}
+
+
+def read_codebook(path: Path) -> Codebook:
+    """Read a codebook from a YAML file.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or does not describe a codebook.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the codebook: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a codebook is a mapping with the keys {sorted(_CODEBOOK_KEYS)}")
+    return Codebook.from_mapping(values, str(path))
+
+
+def _label(entry: Any, where: str, rules: Mapping[int, str]) -> Label:
+    _check_keys(entry, _LABEL_KEYS, _LABEL_OPTIONAL, where)
+    cues = []
+    for position, cue in enumerate(entry.get("cues") or []):
+        cue_where = f"{where}.cues[{position}]"
+        _check_keys(cue, _CUE_KEYS, _CUE_OPTIONAL, cue_where)
+        if rules and cue["rule"] not in rules:
+            raise UserError(f"{cue_where}: the codebook has no rule {cue['rule']!r}")
+        cues.append(CueRule(**cue))
+    return Label(
+        name=str(entry["name"]),
+        definition=str(entry["definition"]).strip(),
+        hypothesis=str(entry.get("hypothesis", "")),
+        crosswalk={
+            key: tuple(map(str, codes)) for key, codes in (entry.get("crosswalk") or {}).items()
+        },
+        cues=tuple(cues),
+    )
+
+
+def _check_keys(values: Any, needed: set[str], optional: set[str], where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected keys and values, found {values!r}")
+    missing = sorted(needed - values.keys())
+    unknown = sorted(map(str, values.keys() - needed - optional))
+    if missing:
+        raise UserError(f"{where}: the key {missing[0]!r} is missing")
+    if unknown:
+        raise UserError(
+            f"{where}: unknown key {unknown[0]!r}; known are {sorted(needed | optional)}"
+        )

@@ -1,0 +1,1 @@
+"""Sentences with gold labels, their splits and their quality."""

@@ -1,0 +1,1 @@
+"""Scores, intervals and pictures: one definition for every split and model."""

@@ -1,0 +1,1 @@
+"""Making labelled sentences: suggestions, queues, annotations, agreement."""

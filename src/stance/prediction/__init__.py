@@ -1,0 +1,1 @@
+"""Scoring documents in bulk."""

@@ -1,0 +1,1 @@
+"""Documents and sentences: from raw text to the unit that is labelled."""
