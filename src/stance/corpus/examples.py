@@ -1,0 +1,287 @@
+"""Labelled sentences, read with every line checked.
+
+A corpus is one file per split. JSON Lines holds one object a line with `id`, `text`, `labels`
+(a list of names, empty for none) and `group` (examples that no split may part: one document, one
+minimal pair); further fields are kept as metadata. Tab-separated files with named columns are
+read as they are. Both become a `datasets.Dataset` with `labels: List(ClassLabel)`.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stance.codebook import Codebook
+from stance.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sentence with its gold label set, and the group that a split must not part."""
+
+    id: str
+    text: str
+    labels: tuple[str, ...]
+    group: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one split, in file order, with the arrays that classifiers learn from."""
+
+    name: str
+    examples: tuple[Example, ...]
+    codebook: Codebook
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(self.examples)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The sentences."""
+        return [example.text for example in self.examples]
+
+    @cached_property
+    def gold(self) -> NDArray[np.int8]:
+        """Gold labels as a 0/1 matrix of shape (n, labels), columns in the codebook's order."""
+        return encode_labels([example.labels for example in self.examples], self.codebook)
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The group of each example; intervals resample groups."""
+        return [example.group for example in self.examples]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over ids, texts, label sets and groups in order."""
+        sha = hashlib.sha256()
+        for example in self.examples:
+            row = [example.id, example.text, sorted(example.labels), example.group]
+            sha.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        return sha.hexdigest()
+
+    def to_dataset(self) -> "datasets.Dataset":
+        """Return the split as a `datasets.Dataset` of id, text, labels and group."""
+        import datasets
+
+        class_label = datasets.ClassLabel(names=list(self.codebook.names))
+        features = datasets.Features(
+            {
+                "id": datasets.Value("string"),
+                "text": datasets.Value("string"),
+                "labels": datasets.List(class_label),
+                "group": datasets.Value("string"),
+            }
+        )
+        rows = [
+            {"id": e.id, "text": e.text, "labels": list(e.labels), "group": e.group}
+            for e in self.examples
+        ]
+        return datasets.Dataset.from_list(rows, features=features)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a tab-separated file; an empty `id` or `group` means row number."""
+
+    text: str = "text"
+    labels: str = "labels"
+    id: str = ""
+    group: str = ""
+    separator: str = ","
+
+
+def encode_labels(label_sets: Sequence[Sequence[str]], codebook: Codebook) -> NDArray[np.int8]:
+    """Turn label sets into a 0/1 matrix of shape (n, labels) in the codebook's order."""
+    position = {name: column for column, name in enumerate(codebook.names)}
+    matrix = np.zeros((len(label_sets), len(position)), dtype=np.int8)
+    for row, labels in enumerate(label_sets):
+        for label in labels:
+            matrix[row, position[label]] = 1
+    return matrix
+
+
+def decode_labels(matrix: NDArray[Any], codebook: Codebook) -> list[tuple[str, ...]]:
+    """Turn a 0/1 matrix of shape (n, labels) into label sets."""
+    return [
+        tuple(name for name, value in zip(codebook.names, row, strict=True) if value)
+        for row in matrix
+    ]
+
+
+def normal_form(text: str) -> str:
+    """Reduce a sentence to what makes it the same sentence: letters and digits, case folded."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"[\W_]+", " ", folded).strip()
+
+
+def read_split(path: Path, name: str, codebook: Codebook, columns: Columns | None = None) -> Split:
+    """Read one labelled file: JSON Lines, or tab-separated where its suffix is `.tsv`.
+
+    Raises:
+        UserError: the file is missing, empty or not UTF-8, or one of its lines is no example
+            under the codebook; the message names the file and the line.
+    """
+    return Split(name, tuple(e for e, _ in _read_lines(path, codebook, columns)), codebook)
+
+
+def read_corpus(
+    files: Mapping[str, Sequence[Path]], codebook: Codebook, columns: Columns | None = None
+) -> dict[str, Split]:
+    """Read the files of each split and hold that no id, group or sentence stands in two splits.
+
+    Raises:
+        UserError: as `read_split`; or an id is used twice, or a group or a sentence (compared by
+            `normal_form`) stands in two splits; the message names both lines.
+    """
+    ids: dict[str, str] = {}
+    groups: dict[str, tuple[str, str]] = {}
+    sentences: dict[str, tuple[str, str]] = {}
+    corpus = {}
+    for name, paths in files.items():
+        examples = []
+        for path in paths:
+            for example, line in _read_lines(path, codebook, columns):
+                where = f"{path}:{line}"
+                if example.id in ids:
+                    raise UserError(
+                        f"{where}: the id {example.id!r} stands also at {ids[example.id]}"
+                    )
+                ids[example.id] = where
+                for what, key, seen in (
+                    ("group", example.group, groups),
+                    ("sentence", normal_form(example.text), sentences),
+                ):
+                    split, place = seen.setdefault(key, (name, where))
+                    if split != name:
+                        raise UserError(
+                            f"{where}: the {what} {key[:80]!r} of split {name!r} stands also in "
+                            f"split {split!r}, at {place}"
+                        )
+                examples.append(example)
+        corpus[name] = Split(name, tuple(examples), codebook)
+    return corpus
+
+
+def check_learnable(train: Split) -> None:
+    """Hold that every label has a positive and a negative example to learn from.
+
+    Raises:
+        UserError: a label has no positive example, or no negative one.
+    """
+    counts = train.gold.sum(axis=0)
+    for name, count in zip(train.codebook.names, counts, strict=True):
+        if count == 0:
+            raise UserError(f"split {train.name!r}: the label {name!r} has no positive example")
+        if count == len(train):
+            raise UserError(f"split {train.name!r}: every example carries the label {name!r}")
+
+
+def _read_lines(
+    path: Path, codebook: Codebook, columns: Columns | None
+) -> Iterator[tuple[Example, int]]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the labelled file: {error.strerror}") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not UTF-8: byte 0x{raw[error.start]:02x}") from error
+    rows = (
+        _tsv_rows(path, text, columns or Columns())
+        if path.suffix == ".tsv"
+        else _json_rows(path, text)
+    )
+    first_use: dict[str, int] = {}
+    for line, values in rows:
+        example = _example(values, codebook, f"{path}:{line}")
+        if example.id in first_use:
+            raise UserError(
+                f"{path}:{line}: the id {example.id!r} stands also in line {first_use[example.id]}"
+            )
+        first_use[example.id] = line
+        yield example, line
+    if not first_use:
+        raise UserError(f"{path}: no examples in this file")
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{line}: not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{path}:{line}: expected a JSON object, found {content[:40]!r}")
+        yield line, values
+
+
+def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    header = next(reader, None)
+    if header is None:
+        raise UserError(f"{path}: no examples in this file")
+    for column in filter(None, (columns.text, columns.labels, columns.id, columns.group)):
+        if column not in header:
+            raise UserError(f"{path}:1: no column {column!r}; the columns are {', '.join(header)}")
+    for number, cells in enumerate(reader, start=2):
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            raise UserError(
+                f"{path}:{number}: {len(cells)} cells where the header has {len(header)}"
+            )
+        values = dict(zip(header, cells, strict=True))
+        labels = values.pop(columns.labels)
+        text_value = values.pop(columns.text)
+        key = values.pop(columns.id) if columns.id else f"{path.stem}:{number}"
+        group = values.pop(columns.group) if columns.group else key
+        names = [name.strip() for name in labels.split(columns.separator) if name.strip()]
+        yield number, {**values, "id": key, "text": text_value, "labels": names, "group": group}
+
+
+def _example(values: dict[str, Any], codebook: Codebook, where: str) -> Example:
+    for key in ("id", "text", "labels"):
+        if key not in values:
+            raise UserError(f"{where}: the field {key!r} is missing")
+    key, text, labels = values["id"], values["text"], values["labels"]
+    group = values.get("group", key)
+    for name, value in (("id", key), ("text", text), ("group", group)):
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{where}: {name!r} must be a text that is not empty, found {value!r}")
+    if not isinstance(labels, list):
+        raise UserError(f"{where}: 'labels' must be a list of names, found {labels!r}")
+    for label in labels:
+        if label not in codebook.names:
+            raise UserError(
+                f"{where}: the codebook {codebook.name!r} has no label {label!r}; "
+                f"its labels are {', '.join(codebook.names)}"
+            )
+    if len(set(labels)) != len(labels):
+        raise UserError(f"{where}: a label stands twice in {labels!r}")
+    if not codebook.multi_label and len(labels) != 1:
+        raise UserError(
+            f"{where}: {codebook.name!r} is a single-label codebook, found {len(labels)} labels"
+        )
+    metadata = {k: v for k, v in values.items() if k not in ("id", "text", "labels", "group")}
+    ordered = tuple(name for name in codebook.names if name in labels)
+    return Example(key, text, ordered, group, metadata)
