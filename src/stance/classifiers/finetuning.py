@@ -1,0 +1,212 @@
+"""Fine-tuning through transformers' `Trainer`, made fast on a laptop's cores.
+
+Sentences are tokenised once. A batch holds sentences of like length, so that little is padded:
+the rows are shuffled, cut into stretches of 50 batches, sorted by length within a stretch, and
+the batches shuffled again. `benchmarks/training.py` compares the result with a bare loop.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from stance.classifiers.base import Log
+from stance.classifiers.transformer import Finetuning, TransformerClassifier, pad
+from stance.corpus.examples import Split
+
+_STRETCH = 50
+_EVAL_BATCH = 64
+
+
+def finetune(classifier: TransformerClassifier, train: Split, validation: Split, log: Log) -> None:
+    """Train `classifier.model` in place and leave it at its best epoch.
+
+    The best epoch is the one with the highest macro average precision on validation: it needs no
+    threshold, and thresholds are fitted later.
+    """
+    settings = classifier.finetuning
+    set_seed(settings.seed)
+    if settings.freeze_embeddings:
+        for parameter in classifier.model.get_input_embeddings().parameters():
+            parameter.requires_grad = False
+    with tempfile.TemporaryDirectory(prefix="stance-finetuning-") as folder:
+        trainer = _LengthTrainer(
+            model=classifier.model,
+            args=_arguments(settings, folder),
+            train_dataset=_Encoded(classifier, train),
+            eval_dataset=_Encoded(classifier, validation),
+            data_collator=_Collator(classifier),
+            compute_metrics=_average_precision,
+            optimizers=(_optimizer(classifier.model, settings), None),
+            callbacks=[
+                EarlyStoppingCallback(early_stopping_patience=settings.patience),
+                _Forward(log),
+            ],
+        )
+        for quiet in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(quiet)
+        trainer.train()
+    classifier.model.requires_grad_(True)
+    classifier.model.eval()
+
+
+class _Encoded(Dataset[dict[str, Any]]):
+    """A split as token ids and targets, encoded once."""
+
+    def __init__(self, classifier: TransformerClassifier, split: Split) -> None:
+        self.ids = classifier.encode(split.texts)
+        if classifier.codebook.multi_label:
+            self.targets = torch.from_numpy(split.gold.astype(np.float32))
+        else:
+            self.targets = torch.from_numpy(split.gold.argmax(axis=1).astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"input_ids": self.ids[row], "labels": self.targets[row]}
+
+
+class _Collator:
+    """Pad the rows of a batch and smooth the targets while training."""
+
+    def __init__(self, classifier: TransformerClassifier) -> None:
+        self.classifier = classifier
+        self.smoothing = (
+            classifier.finetuning.label_smoothing if classifier.codebook.multi_label else 0.0
+        )
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = pad([row["input_ids"] for row in rows], self.classifier.tokenizer)
+        labels = torch.stack([row["labels"] for row in rows])
+        if self.smoothing and self.classifier.model.training:
+            labels = labels * (1 - self.smoothing) + self.smoothing / 2
+        return {**batch, "labels": labels}
+
+
+class _LengthBatches(Sampler[list[int]]):
+    """Batches of rows of like length, in a new random order each epoch."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = torch.randperm(len(self.lengths), generator=self.generator).tolist()
+        stretch = self.batch_size * _STRETCH
+        batches = []
+        for start in range(0, len(rows), stretch):
+            ordered = sorted(rows[start : start + stretch], key=self.lengths.__getitem__)
+            batches += [
+                ordered[i : i + self.batch_size] for i in range(0, len(ordered), self.batch_size)
+            ]
+        for index in torch.randperm(len(batches), generator=self.generator).tolist():
+            yield batches[index]
+
+
+class _LengthTrainer(Trainer):
+    """`Trainer` with batches by length."""
+
+    def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        dataset = cast(_Encoded, self.train_dataset)
+        lengths = [len(ids) for ids in dataset.ids]
+        batches = _LengthBatches(lengths, self.args.per_device_train_batch_size, self.args.seed)
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=self.data_collator)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[dict[str, Any]]:
+        dataset = cast(_Encoded, eval_dataset or self.eval_dataset)
+        return DataLoader(dataset, batch_size=_EVAL_BATCH, collate_fn=self.data_collator)
+
+
+class _Forward(TrainerCallback):
+    """Pass the epoch's losses and scores on to the run's log."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        names = {
+            "loss": "train/loss",
+            "eval_loss": "validation/loss",
+            "eval_average_precision_macro": "validation/epoch_average_precision_macro",
+        }
+        metrics = {names[key]: float(value) for key, value in logs.items() if key in names}
+        if metrics:
+            self.log(metrics, round(state.epoch or 0))
+
+
+def _arguments(settings: Finetuning, folder: str) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=folder,
+        use_cpu=not torch.cuda.is_available(),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        warmup_steps=settings.warmup_ratio,
+        seed=settings.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="average_precision_macro",
+        greater_is_better=True,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _optimizer(model: Any, settings: Finetuning) -> torch.optim.Optimizer:
+    """AdamW with its own rate for the head and, if asked, lower rates for lower layers."""
+    encoder = {id(p) for p in model.base_model.parameters()}
+    layers = model.config.num_hidden_layers
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = 0.0 if parameter.ndim < 2 else settings.weight_decay
+        if id(parameter) not in encoder:
+            rate = settings.head_learning_rate
+        else:
+            rate = settings.learning_rate * settings.layer_decay ** (layers - _depth(name, layers))
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
+        fused=True,
+    )
+
+
+def _depth(name: str, layers: int) -> int:
+    """Return the layer of an encoder parameter: 0 for embeddings, the last for what follows."""
+    if "embeddings" in name:
+        return 0
+    numbers = [int(part) for part in name.split(".") if part.isdigit()]
+    return numbers[0] + 1 if numbers else layers
+
+
+def _average_precision(prediction: EvalPrediction) -> dict[str, float]:
+    gold, scores = np.asarray(prediction.label_ids), np.asarray(prediction.predictions)
+    if gold.ndim == 1:
+        gold = np.eye(scores.shape[1])[gold]
+    defined = gold.any(axis=0)
+    score = average_precision_score(gold[:, defined], scores[:, defined])
+    return {"average_precision_macro": float(score)}

@@ -1,0 +1,140 @@
+"""TF-IDF word and character n-grams with one-vs-rest logistic regression: the yardstick."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import FeatureUnion
+
+from stance.classifiers.base import Log, Probabilities
+from stance.codebook import Codebook
+from stance.corpus.examples import Split
+from stance.cues import CueMatcher
+from stance.text.normalize import normalize
+
+_WEIGHTS = "tfidf.skops"
+_SETTINGS = "tfidf.json"
+
+
+class TfidfClassifier:
+    """Logistic regression on n-grams and, where the codebook has them, cue rules.
+
+    Args:
+        codebook: the label scheme.
+        word_ngrams: longest word n-gram.
+        char_ngrams: longest character n-gram within word bounds; 0 for none.
+        min_df: n-grams in fewer training sentences than this are dropped.
+        C: inverse strength of the L2 penalty.
+        class_weight: `balanced` or None, as in scikit-learn.
+        cues: whether fired and blocked cue rules are features beside the n-grams.
+        cue_weight: value of a cue feature that is on (n-gram vectors have length one).
+        seed: seed of the solver.
+    """
+
+    kind: ClassVar[str] = "tfidf"
+
+    def __init__(
+        self,
+        codebook: Codebook,
+        *,
+        word_ngrams: int = 2,
+        char_ngrams: int = 5,
+        min_df: int = 2,
+        C: float = 4.0,
+        class_weight: str | None = None,
+        cues: bool = True,
+        cue_weight: float = 0.5,
+        seed: int = 1,
+    ) -> None:
+        """Keep the settings; nothing is learnt yet."""
+        self.codebook = codebook
+        self.cues = cues
+        self.cue_weight = cue_weight
+        parts = [
+            (
+                "word",
+                TfidfVectorizer(
+                    ngram_range=(1, word_ngrams), min_df=min_df, sublinear_tf=True, lowercase=True
+                ),
+            )
+        ]
+        if char_ngrams:
+            parts.append(
+                (
+                    "char",
+                    TfidfVectorizer(
+                        analyzer="char_wb",
+                        ngram_range=(2, char_ngrams),
+                        min_df=min_df,
+                        sublinear_tf=True,
+                    ),
+                )
+            )
+        self.vectorizer = FeatureUnion(parts)
+        self.regression = OneVsRestClassifier(
+            LogisticRegression(C=C, class_weight=class_weight, max_iter=2000, random_state=seed)
+        )
+        self._matcher = CueMatcher(codebook) if cues else None
+
+    def fit(self, train: Split, validation: Split, log: Log) -> None:
+        """Learn n-gram weights from `train`; nothing is stopped early, `validation` is unused."""
+        self.vectorizer.fit([normalize(text) for text in train.texts])
+        self.regression.fit(self.features(train.texts), train.gold)
+
+    def features(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """Return the feature matrix, shape (n, features): n-grams, then cue rules."""
+        cleaned = [normalize(text) for text in texts]
+        ngrams = self.vectorizer.transform(cleaned)
+        if self._matcher is None:
+            return ngrams
+        fired = sparse.csr_matrix(self._matcher.features(cleaned) * self.cue_weight)
+        return sparse.hstack([ngrams, fired], format="csr")
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the columns of `features`."""
+        names = [str(name) for name in self.vectorizer.get_feature_names_out()]
+        return names + (list(self._matcher.feature_names) if self._matcher else [])
+
+    def predict_proba(self, texts: Sequence[str]) -> Probabilities:
+        """Return the probability of every label for every sentence, shape (n, labels)."""
+        if not texts:
+            return np.empty((0, len(self.codebook.names)))
+        return _label_probabilities(self.regression, self.features(texts))
+
+    def save(self, directory: Path) -> None:
+        """Write the fitted estimators as skops and the settings as JSON."""
+        import skops.io
+
+        skops.io.dump(
+            {"vectorizer": self.vectorizer, "regression": self.regression}, directory / _WEIGHTS
+        )
+        settings = {"cues": self.cues, "cue_weight": self.cue_weight}
+        (directory / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, codebook: Codebook) -> "TfidfClassifier":
+        """Read a classifier that `save` wrote; skops refuses every type it does not know."""
+        import skops.io
+
+        settings: dict[str, Any] = json.loads((directory / _SETTINGS).read_text(encoding="utf-8"))
+        classifier = cls(codebook, **settings)
+        estimators = skops.io.load(directory / _WEIGHTS, trusted=[])
+        classifier.vectorizer = estimators["vectorizer"]
+        classifier.regression = estimators["regression"]
+        return classifier
+
+
+def _label_probabilities(regression: OneVsRestClassifier, features: Any) -> Probabilities:
+    """Ask each label's own regression: no label competes with another here.
+
+    `OneVsRestClassifier.predict_proba` would drop to one column for a two-label codebook.
+    """
+    columns = [estimator.predict_proba(features)[:, 1] for estimator in regression.estimators_]
+    return np.column_stack(columns).astype(np.float64)

@@ -1,0 +1,236 @@
+"""A pretrained encoder with a classification head; this module only predicts, saves and loads.
+
+`stance.classifiers.finetuning` trains it. The saved directory is an ordinary `transformers`
+model: `AutoModelForSequenceClassification.from_pretrained` reads it without this project.
+"""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from stance.classifiers.base import Log, Probabilities
+from stance.codebook import Codebook
+from stance.corpus.examples import Split
+from stance.cues import CueMatcher
+from stance.errors import UserError
+from stance.text.normalize import normalize
+
+transformers_logging.disable_progress_bar()
+
+_SETTINGS = "transformer.json"
+_PACKAGE = "package:"
+_TOKENS_PER_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """How an encoder is fine-tuned; names and units as the field uses them."""
+
+    learning_rate: float = 1e-4
+    head_learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    epochs: int = 4
+    batch_size: int = 16
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.1
+    patience: int = 2
+    label_smoothing: float = 0.0
+    freeze_embeddings: bool = True
+    seed: int = 1
+
+
+class TransformerClassifier:
+    """Probabilities from a fine-tuned encoder: sigmoid per label, softmax if labels exclude.
+
+    Args:
+        codebook: the label scheme.
+        checkpoint: where the pretrained encoder lies: a folder, a hub id, or
+            `package:NAME/FOLDER` for weights inside an installed Python package.
+        revision: commit of a hub id; required for hub ids, so that a run can be repeated.
+        sha256: expected digest of the checkpoint's `model.safetensors`; empty for no check.
+        max_length: longest sentence in tokens; the rest is cut.
+        cues: whether the names of the labels whose cue rules fire precede the sentence.
+        finetuning: how to train.
+    """
+
+    kind: ClassVar[str] = "transformer"
+
+    def __init__(
+        self,
+        codebook: Codebook,
+        *,
+        checkpoint: str,
+        revision: str = "",
+        sha256: str = "",
+        max_length: int = 128,
+        cues: bool = True,
+        finetuning: Finetuning | None = None,
+    ) -> None:
+        """Keep the settings; the checkpoint is read by `fit`."""
+        self.codebook = codebook
+        self.checkpoint = checkpoint
+        self.revision = revision
+        self.sha256 = sha256
+        self.max_length = max_length
+        self.cues = cues
+        self.finetuning = finetuning or Finetuning()
+        self._matcher = CueMatcher(codebook) if cues else None
+        self.model: Any = None
+        self.tokenizer: Any = None
+
+    def fit(self, train: Split, validation: Split, log: Log) -> None:
+        """Fine-tune the checkpoint on `train`, keeping the epoch that is best on `validation`."""
+        from stance.classifiers.finetuning import finetune
+
+        torch.manual_seed(self.finetuning.seed)
+        self.model, self.tokenizer = self.read_checkpoint()
+        finetune(self, train, validation, log)
+
+    def read_checkpoint(self) -> tuple[Any, Any]:
+        """Read the pretrained encoder with a new head, and its tokenizer.
+
+        Raises:
+            UserError: the checkpoint cannot be had, or its digest is not the expected one.
+        """
+        source, options = _locate(self.checkpoint, self.revision)
+        if self.sha256:
+            _check_digest(Path(source) / "model.safetensors", self.sha256)
+        names = self.codebook.names
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                source,
+                num_labels=len(names),
+                id2label=dict(enumerate(names)),
+                label2id={name: index for index, name in enumerate(names)},
+                problem_type="multi_label_classification"
+                if self.codebook.multi_label
+                else "single_label_classification",
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"checkpoint {self.checkpoint!r} cannot be read: {reason}") from error
+        return model, tokenizer
+
+    def prepare(self, texts: Sequence[str]) -> list[str]:
+        """Return sentences as the encoder reads them: normalised, cue names in front."""
+        cleaned = [normalize(text) for text in texts]
+        if self._matcher is None:
+            return cleaned
+        return [f"{' '.join(self._matcher.labels(text)) or 'none'} : {text}" for text in cleaned]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each sentence, special tokens included, cut at `max_length`."""
+        encoded: list[list[int]] = self.tokenizer(
+            self.prepare(texts), truncation=True, max_length=self.max_length
+        )["input_ids"]
+        return encoded
+
+    def predict_proba(self, texts: Sequence[str]) -> Probabilities:
+        """Return the probability of every label for every sentence, shape (n, labels)."""
+        if not texts:
+            return np.empty((0, len(self.codebook.names)))
+        return self.probabilities_of(self.encode(texts))
+
+    def probabilities_of(self, encoded: Sequence[Sequence[int]]) -> Probabilities:
+        """Score token ids, batched by like length, results in the order given."""
+        self.model.eval()
+        results = np.empty((len(encoded), len(self.codebook.names)))
+        with torch.inference_mode():
+            for rows in batches_by_length(encoded, _TOKENS_PER_BATCH):
+                logits = self.model(**pad([encoded[row] for row in rows], self.tokenizer)).logits
+                results[rows] = self.to_probabilities(logits).double().numpy()
+        return results
+
+    def to_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Map logits of shape (n, labels) to probabilities."""
+        return torch.sigmoid(logits) if self.codebook.multi_label else torch.softmax(logits, dim=-1)
+
+    def save(self, directory: Path) -> None:
+        """Write the model as `transformers` does (safetensors), with our settings beside it."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        settings = {
+            "checkpoint": self.checkpoint,
+            "revision": self.revision,
+            "sha256": self.sha256,
+            "max_length": self.max_length,
+            "cues": self.cues,
+            "finetuning": asdict(self.finetuning),
+        }
+        (directory / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, codebook: Codebook) -> "TransformerClassifier":
+        """Read a classifier that `save` wrote: local files only, safetensors only, no code."""
+        settings: dict[str, Any] = json.loads((directory / _SETTINGS).read_text(encoding="utf-8"))
+        settings["finetuning"] = Finetuning(**settings["finetuning"])
+        classifier = cls(codebook, **settings)
+        options = {"local_files_only": True, "trust_remote_code": False}
+        classifier.tokenizer = AutoTokenizer.from_pretrained(str(directory), **options)
+        classifier.model = AutoModelForSequenceClassification.from_pretrained(
+            str(directory), use_safetensors=True, **options
+        )
+        return classifier
+
+
+def batches_by_length(encoded: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+    """Group row numbers so that a batch holds rows of like length, at most `tokens` when padded."""
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+    batches: list[list[int]] = []
+    for row in order:
+        if not batches or (len(batches[-1]) + 1) * len(encoded[row]) > tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def pad(rows: Sequence[Sequence[int]], tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Pad token ids to one tensor of shape (rows, longest), with its attention mask."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), int(tokenizer.pad_token_id), dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _locate(checkpoint: str, revision: str) -> tuple[str, dict[str, Any]]:
+    """Return what `from_pretrained` needs for a package, a folder or a hub id."""
+    local = {"local_files_only": True, "trust_remote_code": False}
+    if checkpoint.startswith(_PACKAGE):
+        package, _, folder = checkpoint.removeprefix(_PACKAGE).partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(f"checkpoint {checkpoint!r}: the package {package!r} is not installed")
+        return str(Path(spec.submodule_search_locations[0]) / folder), local
+    if Path(checkpoint).is_dir():
+        return checkpoint, local
+    if not revision:
+        raise UserError(
+            f"checkpoint {checkpoint!r} is no folder here; to take it from a model hub, name the "
+            f"commit in model.revision"
+        )
+    return checkpoint, {"revision": revision, "trust_remote_code": False}
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the checkpoint: {error.strerror}") from error
+    if found != expected:
+        raise UserError(f"{path}: its SHA-256 is {found}, expected {expected}")

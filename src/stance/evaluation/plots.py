@@ -1,0 +1,111 @@
+"""Pictures of a judged split. Each function returns a matplotlib figure and shows nothing."""
+
+from collections import Counter
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stance.codebook import NONE
+from stance.evaluation.metrics import ECE_BINS, Judged
+
+_COMMON_SETS = 12
+
+
+def precision_recall(judged: Judged) -> Figure:
+    """Draw precision over recall for every label, with the decision's own point marked."""
+    figure, axes = _square("Precision and recall", "recall", "precision")
+    for column, name in enumerate(judged.names):
+        gold, predicted = judged.gold[:, column], judged.predicted[:, column]
+        if not gold.any():
+            continue
+        order = np.argsort(-judged.probabilities[:, column], kind="stable")
+        hits = np.cumsum(gold[order])
+        recall, precision = hits / gold.sum(), hits / np.arange(1, len(gold) + 1)
+        (line,) = axes.plot(recall, precision, label=name)
+        found = int((gold & predicted).sum())
+        axes.plot(
+            found / gold.sum(),
+            found / max(int(predicted.sum()), 1),
+            "o",
+            color=line.get_color(),
+            markersize=8,
+        )
+    axes.legend(loc="lower left")
+    return figure
+
+
+def reliability(judged: Judged) -> Figure:
+    """Draw the observed rate of each label over its predicted probability, in bins."""
+    figure, axes = _square("Reliability", "predicted probability", "observed rate")
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+    for column, name in enumerate(judged.names):
+        probabilities, gold = judged.probabilities[:, column], judged.gold[:, column]
+        bins = np.minimum((probabilities * ECE_BINS).astype(int), ECE_BINS - 1)
+        filled = [b for b in range(ECE_BINS) if (bins == b).sum() >= 5]
+        axes.plot(
+            [probabilities[bins == b].mean() for b in filled],
+            [gold[bins == b].mean() for b in filled],
+            marker="o",
+            label=name,
+        )
+    axes.legend(loc="upper left")
+    return figure
+
+
+def label_set_confusion(judged: Judged) -> Figure:
+    """Draw counts of gold label sets (rows) against predicted ones (columns)."""
+    pairs = Counter(
+        zip(label_sets(judged.gold, judged), label_sets(judged.predicted, judged), strict=True)
+    )
+    seen: Counter[str] = Counter()
+    for (gold, predicted), count in pairs.items():
+        seen[gold] += count
+        seen[predicted] += count
+    sets = [name for name, _ in seen.most_common(_COMMON_SETS)]
+    counts = np.array([[pairs[gold, predicted] for predicted in sets] for gold in sets])
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.log1p(counts), cmap="Blues")
+    axes.set_xticks(range(len(sets)), sets, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(sets)), sets, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("gold")
+    axes.set_title("Label sets")
+    for row, column in np.argwhere(counts > 0):
+        dark = counts[row, column] > counts.max() ** 0.5
+        axes.text(
+            column,
+            row,
+            str(counts[row, column]),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if dark else "black",
+        )
+    return figure
+
+
+def label_sets(matrix: NDArray[np.int8], judged: Judged) -> list[str]:
+    """Write each row of a 0/1 matrix as names joined by ` + `."""
+    return [
+        " + ".join(name for name, value in zip(judged.names, row, strict=True) if value) or NONE
+        for row in matrix
+    ]
+
+
+def _square(title: str, x: str, y: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    return figure, axes

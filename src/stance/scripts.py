@@ -1,0 +1,65 @@
+"""What the scripts at the root share: quoting of paths, one-line errors, exit codes."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from stance.config import one_line, register_schemas
+from stance.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_REFUSED = 3
+EXIT_INTERRUPTED = 130
+
+
+def one_line_errors(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Let a task's user errors end the process with one line, before Hydra adds its own to them."""
+
+    @functools.wraps(task)
+    def guarded(values: DictConfig) -> None:
+        try:
+            task(values)
+        except UserError as error:
+            _end(str(error))
+
+    return guarded
+
+
+def run_script(main: Callable[[], None], *, paths: Sequence[str] = ()) -> None:
+    """Run a Hydra main function and end the process with its exit code.
+
+    Args:
+        main: a function decorated by `hydra.main`.
+        paths: keys whose value is one path. Hydra's grammar would stumble over a space, a comma
+            or a letter outside ASCII in it, so the value is quoted here.
+    """
+    register_schemas()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to the lines below
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    sys.argv[1:] = [_quote_path(argument, paths) for argument in sys.argv[1:]]
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _end(one_line(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _end(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def _quote_path(argument: str, paths: Sequence[str]) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or key not in paths or value[:1] in ("'", '"') or value in ("", "null"):
+        return argument
+    escaped = value.replace("\\", "\\\\") if value.endswith("\\") else value
+    return f"{key}='{escaped.replace(chr(39), chr(92) + chr(39))}'"

@@ -1,0 +1,324 @@
+"""Record runs. Only this module (and the pyfunc that registered models carry) imports MLflow.
+
+With tracking set to `none` a silent run takes the place of the real one and everything else stays
+the same. Weights have one home, `models/`; MLflow gets parameters, metrics, pictures and small
+tables. If tracking cannot start, the run fails; if one point cannot be logged, it warns.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from stance.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Scalar = str | int | float | bool
+
+_PROCESS_TAG = "stance.process"
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A labelled file as MLflow shows it: name, files, SHA-256 digest, number of rows, role."""
+
+    name: str
+    source: str
+    digest: str
+    rows: int
+    context: str
+
+
+class Run(Protocol):
+    """What a script may tell about its run."""
+
+    id: str
+    address: str
+
+    def log_parameters(self, parameters: Mapping[str, Scalar]) -> None:
+        """Record settings; a value once logged cannot change."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Record flat scalar metrics at a step."""
+
+    def log_text(self, text: str, path: str) -> None:
+        """Record a small text file as an artifact."""
+
+    def log_table(self, rows: Mapping[str, list[Any]], path: str) -> None:
+        """Record columns as a table that can be compared across runs."""
+
+    def log_figure(self, figure: Any, path: str) -> None:
+        """Record a matplotlib figure as a picture."""
+
+    def log_data(self, data: DataSource) -> None:
+        """Record a labelled file as an input of the run."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record facts about the run that are no settings."""
+
+
+@dataclass
+class SilentRun:
+    """The stand-in when tracking is off: takes everything, records nothing."""
+
+    id: str = ""
+    address: str = ""
+
+    def log_parameters(self, parameters: Mapping[str, Scalar]) -> None:
+        """Take and forget."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Take and forget."""
+
+    def log_text(self, text: str, path: str) -> None:
+        """Take and forget."""
+
+    def log_table(self, rows: Mapping[str, list[Any]], path: str) -> None:
+        """Take and forget."""
+
+    def log_figure(self, figure: Any, path: str) -> None:
+        """Take and forget."""
+
+    def log_data(self, data: DataSource) -> None:
+        """Take and forget."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Take and forget."""
+
+
+@dataclass
+class MlflowRun:
+    """A run in an MLflow store."""
+
+    id: str
+    address: str
+    client: Any
+    warned: set[str] = field(default_factory=set)
+
+    def log_parameters(self, parameters: Mapping[str, Scalar]) -> None:
+        """Record settings in one batch."""
+        from mlflow.entities import Param
+
+        params = [Param(key, str(value)) for key, value in parameters.items()]
+        self._try("parameters", lambda: self.client.log_batch(self.id, params=params))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Record scalars in batches: one by one, a thousand take forty times as long."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(key, float(value), now, step) for key, value in metrics.items()]
+        for start in range(0, len(points), 900):
+            batch = points[start : start + 900]
+            self._try("metrics", lambda batch=batch: self.client.log_batch(self.id, metrics=batch))
+
+    def log_text(self, text: str, path: str) -> None:
+        """Record a small text file."""
+        self._try(path, lambda: self.client.log_text(self.id, text, path))
+
+    def log_table(self, rows: Mapping[str, list[Any]], path: str) -> None:
+        """Record columns as a table."""
+        self._try(path, lambda: self.client.log_table(self.id, dict(rows), path))
+
+    def log_figure(self, figure: Any, path: str) -> None:
+        """Record a picture."""
+        self._try(path, lambda: self.client.log_figure(self.id, figure, path))
+
+    def log_data(self, data: DataSource) -> None:
+        """Record a labelled file as a dataset input; MLflow cuts digests at 36 characters."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=data.name,
+            digest=data.digest[:36],
+            source_type="local",
+            source=data.source,
+            profile=f'{{"rows": {data.rows}, "sha256": "{data.digest}"}}',
+        )
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])]
+        self._try(data.name, lambda: self.client.log_inputs(self.id, inputs))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record tags in one batch."""
+        from mlflow.entities import RunTag
+
+        entries = [RunTag(key, value) for key, value in tags.items()]
+        self._try("tags", lambda: self.client.log_batch(self.id, tags=entries))
+
+    def _try(self, what: str, action: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            action()
+        except (MlflowException, OSError) as error:
+            if what not in self.warned:
+                reason = without_password(" ".join(str(error).split()))[:200]
+                logger.warning("not recorded in MLflow: %s: %s", what, reason)
+            self.warned.add(what)
+
+
+@contextlib.contextmanager
+def start_run(
+    *,
+    kind: str,
+    name: str,
+    uri: str,
+    experiment: str,
+    models_dir: Path,
+    tags: Mapping[str, str] | None = None,
+    parent: str | None = None,
+) -> Iterator[Run]:
+    """Open a run, and end it as what it was: FINISHED, FAILED by an exception, or KILLED.
+
+    Args:
+        kind: `mlflow`, or `none` for a run that records nothing.
+        name: the run's name.
+        uri: tracking URI; empty for SQLite at `models_dir/mlflow.db`.
+        experiment: the experiment's name; it is made if absent.
+        models_dir: home of the store and of its artifacts.
+        tags: facts to record from the start.
+        parent: id of the run that this one belongs to.
+
+    Raises:
+        UserError: the store cannot be reached or made.
+    """
+    if kind == "none":
+        yield SilentRun()
+        return
+    client, address = _connect(uri, models_dir)
+    experiment_id = _experiment(client, experiment, uri, models_dir)
+    _close_dead_runs(client, experiment_id)
+    links = {"mlflow.parentRunId": parent} if parent else {}
+    run = client.create_run(
+        experiment_id,
+        run_name=name,
+        tags={_PROCESS_TAG: _this_process(), **code_version(), **links, **(tags or {})},
+    )
+    status = "FAILED"
+    try:
+        with _terminate_as_interrupt():
+            yield MlflowRun(
+                run.info.run_id,
+                f"{address}#/experiments/{experiment_id}/runs/{run.info.run_id}",
+                client,
+            )
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        client.set_terminated(run.info.run_id, status)
+
+
+def code_version() -> dict[str, str]:
+    """Return the git commit of this checkout as a tag, marked when files differ from it."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"mlflow.source.git.commit": commit, "stance.uncommitted_changes": str(bool(changed))}
+
+
+def without_password(text: str) -> str:
+    """Hide the user part of every URI in a text."""
+    import re
+
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
+
+
+def _connect(uri: str, models_dir: Path) -> tuple[Any, str]:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri or _local_store(models_dir))
+    return mlflow.MlflowClient(), uri or "http://127.0.0.1:5000/"
+
+
+def _local_store(models_dir: Path) -> str:
+    return f"sqlite:///{(models_dir / 'mlflow.db').resolve()}"
+
+
+def _experiment(client: Any, name: str, uri: str, models_dir: Path) -> str:
+    """Find or make the experiment under a lock: processes crash each other on a fresh store."""
+    from mlflow.exceptions import MlflowException
+
+    artifacts = None if uri else (models_dir / "mlruns").resolve().as_uri()
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with (models_dir / ".mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                return str(client.create_experiment(name, artifact_location=artifacts))
+            if found.lifecycle_stage != "active":
+                raise UserError(f"tracking.experiment: {name!r} is deleted in MLflow; restore it")
+            return str(found.experiment_id)
+    except (MlflowException, OSError) as error:
+        reason = without_password(" ".join(str(error).split()))[:300]
+        where = without_password(uri) or str(models_dir / "mlflow.db")
+        raise UserError(f"tracking.uri: MLflow cannot start at {where}: {reason}") from error
+
+
+def _close_dead_runs(client: Any, experiment_id: str) -> None:
+    """End the runs of processes of this machine that were killed before they could."""
+    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+    for run in running:
+        host, _, process = run.data.tags.get(_PROCESS_TAG, "").rpartition(":")
+        if host == socket.gethostname() and not _alive(int(process)):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does; signals reach only the main thread."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

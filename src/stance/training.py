@@ -1,0 +1,211 @@
+"""The story of a training run: read, learn, decide, judge, save, record."""
+
+import logging
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from omegaconf import OmegaConf
+
+from stance.classifiers.build import build_classifier
+from stance.codebook import Codebook
+from stance.config import DataConfig, TrainConfig, parameters
+from stance.corpus.examples import Columns, Split, check_learnable, read_corpus
+from stance.decision import fit_decision
+from stance.errors import UserError
+from stance.evaluation import plots
+from stance.evaluation.card import model_card
+from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
+from stance.model import StanceModel
+from stance.tracking import DataSource, Run, start_run
+
+logger = logging.getLogger(__name__)
+
+_WORST = 200
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where the trained model lies and what it scored: split name to scores."""
+
+    directory: Path
+    scores: dict[str, dict[str, Interval]]
+
+
+def train(config: TrainConfig) -> TrainingResult:
+    """Train one classifier, judge it on the splits asked for, and save and record it.
+
+    Raises:
+        UserError: the corpus, the checkpoint or a setting cannot be used.
+    """
+    codebook = Codebook.from_mapping(config.codebook, "codebook")
+    corpus = read_splits(config.data, codebook)
+    check_learnable(corpus["train"])
+    limit_threads(config.threads)
+    classifier = build_classifier(config.model, codebook, config.seed)
+    directory = Path(config.models_dir) / config.name
+    for split in corpus.values():
+        logger.info("%s: %d sentences, %s", split.name, len(split), _counts(split))
+
+    tracking = config.tracking
+    with start_run(
+        kind=tracking.kind,
+        name=config.name,
+        uri=tracking.uri,
+        experiment=tracking.experiment,
+        models_dir=Path(config.models_dir),
+        tags={"stance.model_dir": str(directory)},
+    ) as run:
+        run.log_parameters(parameters(config))
+        run.log_text(
+            yaml.safe_dump(OmegaConf.to_container(OmegaConf.structured(config))), "config.yaml"
+        )
+        for split in corpus.values():
+            run.log_data(data_source(split, config.data))
+
+        classifier.fit(corpus["train"], corpus["validation"], run.log_metrics)
+        validation = corpus["validation"]
+        decision = fit_decision(
+            classifier.predict_proba(validation.texts),
+            validation.gold,
+            validation.groups,
+            codebook,
+            operating_point=config.decision.operating_point,
+            methods=config.decision.calibration,
+            band=config.decision.band,
+        )
+        model = StanceModel(config.name, classifier, decision, codebook)
+        scores = {}
+        for name in config.evaluate_on:
+            judged = model.judge(corpus[name])
+            scores[name] = score(judged, resamples=config.resamples, seed=config.seed)
+            record_judgement(run, name, corpus[name], judged, scores[name])
+            logger.info("%s: %s %s", name, PRIMARY, scores[name][PRIMARY])
+
+        model.record = {
+            "run": run.id,
+            "seed": config.seed,
+            "data": {
+                split.name: {"rows": len(split), "digest": split.digest}
+                for split in corpus.values()
+            },
+            "scores": {
+                name: {key: [v.value, v.low, v.high] for key, v in values.items()}
+                for name, values in scores.items()
+            },
+            "parameters": parameters(config),
+            "versions": versions(),
+        }
+        card = model_card(config.name, classifier.kind, codebook, scores, model.record)
+        model.save(directory, card)
+        run.set_tags({"stance.model_digest": model.digest})
+    logger.info("saved %s (%s)", directory, model.digest[:12])
+    return TrainingResult(directory, scores)
+
+
+def read_splits(data: DataConfig, codebook: Codebook) -> dict[str, Split]:
+    """Read the three splits that a data config names."""
+    files = {
+        name: [Path(path) for path in paths]
+        for name, paths in (
+            ("train", data.train),
+            ("validation", data.validation),
+            ("test", data.test),
+        )
+        if paths
+    }
+    for name in ("train", "validation"):
+        if name not in files:
+            raise UserError(f"data.{name}: name at least one file")
+    return read_corpus(files, codebook, columns_of(data))
+
+
+def columns_of(data: DataConfig) -> Columns:
+    """Return the column names of a data config."""
+    return Columns(
+        text=data.text_column,
+        labels=data.label_column,
+        id=data.id_column,
+        group=data.group_column,
+        separator=data.label_separator,
+    )
+
+
+def data_source(split: Split, data: DataConfig) -> DataSource:
+    """Describe a split as an input of a run."""
+    files = ", ".join(getattr(data, split.name))
+    return DataSource(f"{data.name}-{split.name}", files, split.digest, len(split), split.name)
+
+
+def record_judgement(
+    run: Run, name: str, split: Split, judged: Judged, scores: dict[str, Interval]
+) -> None:
+    """Record scores, pictures and the worst errors of one judged split."""
+    metrics = {f"{name}/{key}": interval.value for key, interval in scores.items()}
+    bounds = {
+        f"{name}/{key}/{bound}": getattr(interval, bound)
+        for key, interval in scores.items()
+        if key.startswith(("f1", "average_precision"))
+        for bound in ("low", "high")
+    }
+    run.log_metrics({**metrics, **bounds})
+    run.log_figure(plots.precision_recall(judged), f"{name}/precision_recall.png")
+    run.log_figure(plots.reliability(judged), f"{name}/reliability.png")
+    run.log_figure(plots.label_set_confusion(judged), f"{name}/label_sets.png")
+    run.log_table(worst_errors(split, judged), f"{name}/worst_errors.json")
+
+
+def worst_errors(split: Split, judged: Judged) -> dict[str, list[Any]]:
+    """List the wrong sentences, those first whose wrong label was held with most confidence."""
+    distance = np.abs(judged.probabilities - judged.gold)
+    distance[judged.gold == judged.predicted] = 0.0
+    order = [row for row in np.argsort(-distance.max(axis=1), kind="stable") if distance[row].any()]
+    rows = order[:_WORST]
+    gold, predicted = (
+        plots.label_sets(judged.gold, judged),
+        plots.label_sets(judged.predicted, judged),
+    )
+    table: dict[str, list[Any]] = {
+        "id": [split.examples[row].id for row in rows],
+        "text": [split.texts[row] for row in rows],
+        "gold": [gold[row] for row in rows],
+        "predicted": [predicted[row] for row in rows],
+    }
+    for column, label in enumerate(judged.names):
+        table[f"p_{label}"] = [round(float(judged.probabilities[row, column]), 4) for row in rows]
+    return table
+
+
+def limit_threads(threads: int) -> None:
+    """Set the number of threads of the numeric libraries; 0 leaves it to them.
+
+    It is set through the environment before torch is imported, and on torch if it already is.
+    """
+    import os
+    import sys
+
+    if not threads:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a result."""
+    packages = ("stance", "torch", "transformers", "scikit-learn", "numpy", "datasets")
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def _counts(split: Split) -> str:
+    return ", ".join(
+        f"{name} {count}"
+        for name, count in zip(split.codebook.names, split.gold.sum(axis=0), strict=True)
+    )

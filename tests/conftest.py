@@ -1,0 +1,192 @@
+"""What the tests share: codebooks, a toy corpus, a tiny random encoder, a ready MLflow store."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stance.codebook import Codebook, read_codebook
+from stance.corpus.examples import Example, Split
+
+ROOT = Path(__file__).parent.parent
+
+WORDS = {
+    "praise": ["praised", "lauded", "welcomed", "applauded"],
+    "blame": ["blamed", "faulted", "scolded", "rebuked"],
+}
+ACTORS = ["The mayor", "The union", "A minister", "The league", "The panel", "A delegate"]
+OBJECTS = ["the harbour plan", "the new budget", "the old bridge", "the bus timetable"]
+NEUTRAL = ["visited", "measured", "photographed", "described"]
+
+
+@pytest.fixture(scope="session")
+def codebook() -> Codebook:
+    """A multi-label codebook with names that the package has never heard of."""
+    return Codebook.from_mapping(
+        {
+            "name": "verdicts",
+            "version": "0.1",
+            "multi_label": True,
+            "rules": {1: "The sentence decides."},
+            "labels": [
+                {
+                    "name": name,
+                    "definition": f"An actor voices {name}.",
+                    "hypothesis": f"Somebody voices {name}.",
+                    "cues": [{"name": name, "rule": 1, "pattern": "|".join(words[:2])}],
+                }
+                for name, words in WORDS.items()
+            ],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def single_codebook() -> Codebook:
+    """A single-label codebook: exactly one of three labels."""
+    return Codebook.from_mapping(
+        {
+            "name": "moods",
+            "version": "0.1",
+            "multi_label": False,
+            "labels": [
+                {"name": name, "definition": f"The sentence is {name}."}
+                for name in ("praise", "blame", "plain")
+            ],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def stance_codebook() -> Codebook:
+    """The codebook that ships."""
+    return read_codebook(ROOT / "conf/codebook/stance.yaml")
+
+
+def toy_rows(codebook: Codebook, offset: int, count: int) -> list[dict[str, object]]:
+    """Return rows whose verb alone decides the label; every group holds four rows."""
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        index = number + offset
+        kind = ("praise", "blame", "plain", "both")[number % 4]
+        if kind == "both" and not codebook.multi_label:
+            kind = "plain"
+        verbs = {
+            "praise": WORDS["praise"][index % 4],
+            "blame": WORDS["blame"][index % 4],
+            "plain": NEUTRAL[index % 4],
+            "both": f"{WORDS['praise'][index % 4]} and {WORDS['blame'][index % 4]}",
+        }
+        text = f"{ACTORS[index % 6]} {verbs[kind]} {OBJECTS[index % 4]} in report {index}."
+        labels = {"both": ["praise", "blame"], "plain": []}.get(kind, [kind])
+        if not codebook.multi_label:
+            labels = [kind]
+        rows.append({"id": f"r{index}", "text": text, "labels": labels, "group": f"g{index // 4}"})
+    return rows
+
+
+def toy_split(codebook: Codebook, name: str, offset: int, count: int) -> Split:
+    """Return toy rows as a split."""
+    rows = toy_rows(codebook, offset, count)
+    examples = [
+        Example(str(r["id"]), str(r["text"]), tuple(r["labels"]), str(r["group"]))  # type: ignore[arg-type]
+        for r in rows
+    ]
+    return Split(name, tuple(examples), codebook)
+
+
+@pytest.fixture(scope="session")
+def toy(codebook: Codebook) -> dict[str, Split]:
+    """A multi-label corpus that any classifier can learn."""
+    return {
+        "train": toy_split(codebook, "train", 0, 160),
+        "validation": toy_split(codebook, "validation", 1000, 96),
+        "test": toy_split(codebook, "test", 2000, 80),
+    }
+
+
+@pytest.fixture(scope="session")
+def single_toy(single_codebook: Codebook) -> dict[str, Split]:
+    """A single-label corpus that any classifier can learn."""
+    return {
+        "train": toy_split(single_codebook, "train", 0, 160),
+        "validation": toy_split(single_codebook, "validation", 1000, 96),
+        "test": toy_split(single_codebook, "test", 2000, 80),
+    }
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    """Write rows as JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two small layers, with a word-level tokenizer of the toy vocabulary."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", ":", ".", "none"}
+    for phrase in [*ACTORS, *OBJECTS, *NEUTRAL, "in report and", *WORDS]:
+        words |= set(phrase.lower().split())
+    for verbs in WORDS.values():
+        words |= set(verbs)
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: i for i, word in enumerate([*specials, *sorted(words - set(specials))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    folder = tmp_path_factory.mktemp("encoder")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty MLflow store: migrating one takes seconds, copying one does not."""
+    from stance.tracking import start_run
+
+    folder = tmp_path_factory.mktemp("mlflow-template")
+    with start_run(kind="mlflow", name="first", uri="", experiment="unused", models_dir=folder):
+        pass
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def models_dir(tmp_path: Path, mlflow_template: Path) -> Path:
+    """A models folder with a ready MLflow store."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    shutil.copy(mlflow_template, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same global random state."""
+    np.random.seed(0)

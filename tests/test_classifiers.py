@@ -1,0 +1,157 @@
+"""One contract for all classifiers, under a multi-label and a single-label codebook."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stance.classifiers.rules import RulesClassifier
+
+from stance.classifiers.base import Classifier
+from stance.classifiers.build import load_classifier
+from stance.classifiers.tfidf import TfidfClassifier
+from stance.classifiers.transformer import Finetuning, TransformerClassifier
+from stance.codebook import Codebook
+from stance.corpus.examples import Split
+from stance.errors import UserError
+
+Build = Callable[[Codebook], Classifier]
+
+
+@pytest.fixture(scope="session", params=["rules", "tfidf", "transformer"])
+def build(request: pytest.FixtureRequest, tiny_encoder: Path) -> Build:
+    def transformer(codebook: Codebook) -> Classifier:
+        settings = Finetuning(
+            learning_rate=3e-3, epochs=12, batch_size=8, freeze_embeddings=False, patience=12
+        )
+        return TransformerClassifier(
+            codebook, checkpoint=str(tiny_encoder), max_length=32, cues=False, finetuning=settings
+        )
+
+    builders: dict[str, Build] = {
+        "rules": RulesClassifier,
+        "tfidf": lambda codebook: TfidfClassifier(codebook, min_df=1),
+        "transformer": transformer,
+    }
+    return builders[request.param]
+
+
+@pytest.fixture(scope="session")
+def fitted(build: Build, codebook: Codebook, toy: dict[str, Split]) -> Classifier:
+    classifier = build(codebook)
+    classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
+    return classifier
+
+
+def test_probabilities_have_the_right_shape_and_range(
+    fitted: Classifier, toy: dict[str, Split]
+) -> None:
+    probabilities = fitted.predict_proba(toy["test"].texts)
+    assert probabilities.shape == (80, 2)
+    assert probabilities.dtype == np.float64
+    assert probabilities.min() >= 0
+    assert probabilities.max() <= 1
+
+
+def test_no_sentences_give_no_rows(fitted: Classifier) -> None:
+    assert fitted.predict_proba([]).shape == (0, 2)
+
+
+def test_odd_sentences_are_scored(fitted: Classifier) -> None:
+    odd = ["?", "é\u200b🙂", "word " * 3000, "\x00", "A" * 20_000]
+    assert np.isfinite(fitted.predict_proba(odd)).all()
+
+
+def test_the_toy_corpus_is_learnt(fitted: Classifier, toy: dict[str, Split]) -> None:
+    probabilities = fitted.predict_proba(toy["test"].texts)
+    gold = toy["test"].gold.astype(bool)
+    for column in range(2):
+        assert probabilities[gold[:, column], column].mean() > (
+            probabilities[~gold[:, column], column].mean() + 0.25
+        )
+
+
+def test_a_sentence_is_scored_alike_in_any_company(
+    fitted: Classifier, toy: dict[str, Split]
+) -> None:
+    texts = toy["test"].texts
+    together = fitted.predict_proba(texts)
+    alone = np.vstack([fitted.predict_proba([text]) for text in texts[:10]])
+    assert np.abs(together[:10] - alone).max() < 1e-6
+
+
+def test_training_twice_gives_the_same(
+    build: Build, fitted: Classifier, codebook: Codebook, toy: dict[str, Split]
+) -> None:
+    again = build(codebook)
+    again.fit(toy["train"], toy["validation"], lambda metrics, step: None)
+    texts = toy["test"].texts
+    assert np.abs(again.predict_proba(texts) - fitted.predict_proba(texts)).max() < 1e-6
+
+
+def test_saving_and_loading_changes_nothing(
+    fitted: Classifier, codebook: Codebook, toy: dict[str, Split], tmp_path: Path
+) -> None:
+    fitted.save(tmp_path)
+    loaded = load_classifier(fitted.kind, tmp_path, codebook)
+    texts = toy["test"].texts
+    assert (loaded.predict_proba(texts) == fitted.predict_proba(texts)).all()
+    assert not [p for p in tmp_path.rglob("*") if p.suffix in (".bin", ".pkl", ".pt", ".joblib")]
+
+
+def test_a_single_label_codebook_is_learnt_too(
+    build: Build, single_codebook: Codebook, single_toy: dict[str, Split]
+) -> None:
+    classifier = build(single_codebook)
+    if classifier.kind == "rules":
+        pytest.skip("this codebook has no cue rules")
+    classifier.fit(single_toy["train"], single_toy["validation"], lambda metrics, step: None)
+    probabilities = classifier.predict_proba(single_toy["test"].texts)
+    right = probabilities.argmax(axis=1) == single_toy["test"].gold.argmax(axis=1)
+    assert right.mean() > 0.8
+
+
+def test_the_transformer_reports_its_epochs(
+    tiny_encoder: Path, codebook: Codebook, toy: dict[str, Split]
+) -> None:
+    seen: dict[str, list[int]] = {}
+
+    def log(metrics: dict[str, float], step: int) -> None:
+        for name in metrics:
+            seen.setdefault(name, []).append(step)
+
+    classifier = TransformerClassifier(
+        codebook,
+        checkpoint=str(tiny_encoder),
+        max_length=32,
+        cues=False,
+        finetuning=Finetuning(epochs=2),
+    )
+    classifier.fit(toy["train"], toy["validation"], log)
+    assert seen["train/loss"] == [1, 2]
+    assert seen["validation/epoch_average_precision_macro"] == [1, 2]
+
+
+def test_checkpoints_are_refused_with_a_reason(tmp_path: Path, codebook: Codebook) -> None:
+    def refuse(**settings: str) -> str:
+        with pytest.raises(UserError) as caught:
+            TransformerClassifier(codebook, **settings).read_checkpoint()
+        return str(caught.value)
+
+    assert "name the commit in model.revision" in refuse(checkpoint="nobody/nothing")
+    assert "is not installed" in refuse(checkpoint="package:no_such_package/model")
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    assert "cannot be read" in refuse(checkpoint=str(tmp_path))
+    assert "its SHA-256 is" in refuse(checkpoint=str(tmp_path), sha256="0" * 64)
+
+
+def test_plain_transformers_reads_a_saved_model(
+    tiny_encoder: Path, codebook: Codebook, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    classifier = TransformerClassifier(codebook, checkpoint=str(tiny_encoder))
+    classifier.model, classifier.tokenizer = classifier.read_checkpoint()
+    classifier.save(tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert plain.config.id2label == {0: "praise", 1: "blame"}

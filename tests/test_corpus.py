@@ -1,0 +1,160 @@
+"""Labelled files are read with every line checked."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+from conftest import toy_rows, toy_split, write_rows
+
+from stance.codebook import Codebook
+from stance.corpus.examples import (
+    Columns,
+    Split,
+    check_learnable,
+    decode_labels,
+    encode_labels,
+    normal_form,
+    read_corpus,
+    read_split,
+)
+from stance.errors import UserError
+
+GOOD = '{"id": "a", "text": "The mayor praised it.", "labels": ["praise"], "group": "g"}'
+
+
+def test_a_good_file_is_read_with_its_metadata(tmp_path: Path, codebook: Codebook) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(
+        "\ufeff" + GOOD + '\n\n{"id": "b", "text": "X\u2028Y é.", "labels": [], "genre": "wire"}\n',
+        encoding="utf-8",
+    )
+    split = read_split(path, "train", codebook)
+    assert [e.id for e in split.examples] == ["a", "b"]
+    assert split.examples[1].text == "X\u2028Y é."
+    assert split.examples[1].group == "b"
+    assert split.examples[1].metadata == {"genre": "wire"}
+    assert split.gold.tolist() == [[1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{not json", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('"text"', "expected a JSON object"),
+        ('{"id": "b", "labels": []}', "'text' is missing"),
+        ('{"id": "b", "text": " ", "labels": []}', "'text' must be a text that is not empty"),
+        ('{"id": 7, "text": "x", "labels": []}', "'id' must be a text"),
+        ('{"id": "b", "text": "x", "labels": "praise"}', "'labels' must be a list"),
+        ('{"id": "b", "text": "x", "labels": ["prase"]}', "no label 'prase'"),
+        ('{"id": "b", "text": "x", "labels": [["praise"]]}', "no label"),
+        ('{"id": "b", "text": "x", "labels": ["praise", "praise"]}', "stands twice"),
+        ('{"id": "a", "text": "x", "labels": []}', "stands also in line 1"),
+    ],
+)
+def test_a_bad_line_is_refused_by_file_and_line(
+    tmp_path: Path, codebook: Codebook, line: str, message: str
+) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=message) as caught:
+        read_split(path, "train", codebook)
+    assert str(caught.value).startswith(f"{path}:2: ")
+
+
+def test_missing_empty_and_foreign_files_are_refused(tmp_path: Path, codebook: Codebook) -> None:
+    path = tmp_path / "x.jsonl"
+    with pytest.raises(UserError, match="No such file"):
+        read_split(path, "train", codebook)
+    path.write_text("\n\n")
+    with pytest.raises(UserError, match="no examples"):
+        read_split(path, "train", codebook)
+    path.write_bytes(GOOD.encode() + b"\n\xff\xfe")
+    with pytest.raises(UserError, match=r"x\.jsonl:2: not UTF-8: byte 0xff"):
+        read_split(path, "train", codebook)
+
+
+def test_a_single_label_codebook_wants_exactly_one(
+    tmp_path: Path, single_codebook: Codebook
+) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"id": "a", "text": "x", "labels": []}])
+    with pytest.raises(UserError, match="single-label codebook, found 0"):
+        read_split(path, "train", single_codebook)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "r0", "text": "New.", "labels": [], "group": "new"}, "the id 'r0' stands also at"),
+        ({"id": "n", "text": "New.", "labels": [], "group": "g0"}, "the group 'g0'"),
+        (
+            {"id": "n", "text": "  the MAYOR praised the “harbour plan” in report 0", "labels": []},
+            "the sentence 'the mayor praised the harbour plan in report 0'",
+        ),
+    ],
+)
+def test_nothing_stands_in_two_splits(
+    tmp_path: Path, codebook: Codebook, row: dict[str, object], message: str
+) -> None:
+    train = write_rows(tmp_path / "train.jsonl", toy_rows(codebook, 0, 8))
+    other = write_rows(tmp_path / "test.jsonl", [*toy_rows(codebook, 100, 4), row])
+    with pytest.raises(UserError) as caught:
+        read_corpus({"train": [train], "test": [other]}, codebook)
+    assert str(caught.value).startswith(f"{other}:5: ")
+    assert message in str(caught.value)
+
+
+def test_a_label_without_positives_cannot_be_learnt(codebook: Codebook) -> None:
+    praising, _, plain, _ = toy_split(codebook, "train", 0, 4).examples
+    check_learnable(toy_split(codebook, "train", 0, 4))
+    with pytest.raises(UserError, match="'blame' has no positive example"):
+        check_learnable(Split("train", (praising, plain), codebook))
+
+
+def test_tables_are_read_by_column_name(tmp_path: Path, codebook: Codebook) -> None:
+    path = tmp_path / "mine.tsv"
+    path.write_text(
+        'n\tsentence\tcode\n1\tHe said "no\tblame\n2\tIt rained.\t\n3\tX.\tblame,praise\n'
+    )
+    columns = Columns(text="sentence", labels="code")
+    split = read_split(path, "train", codebook, columns)
+    assert split.texts[0] == 'He said "no'
+    assert [e.labels for e in split.examples] == [("blame",), (), ("praise", "blame")]
+    assert split.examples[1].id == "mine:3"
+    with pytest.raises(
+        UserError, match=r"mine\.tsv:1: no column 'txt'; the columns are n, sentence"
+    ):
+        read_split(path, "train", codebook, Columns(text="txt", labels="code"))
+    path.write_text("sentence\tcode\nx\n")
+    with pytest.raises(UserError, match=r"mine\.tsv:2: 1 cells where the header has 2"):
+        read_split(path, "train", codebook, columns)
+
+
+def test_labels_survive_encoding(codebook: Codebook) -> None:
+    sets = [("praise", "blame"), (), ("blame",)]
+    assert decode_labels(encode_labels(sets, codebook), codebook) == sets
+
+
+def test_normal_form_ignores_what_does_not_make_another_sentence() -> None:
+    assert normal_form("“We  WON’T!”") == normal_form('"we won\'t"')
+    assert normal_form("We won") != normal_form("We won 2")
+
+
+def test_the_digest_follows_the_content(codebook: Codebook) -> None:
+    assert toy_split(codebook, "a", 0, 8).digest == toy_split(codebook, "b", 0, 8).digest
+    assert toy_split(codebook, "a", 0, 8).digest != toy_split(codebook, "a", 1, 8).digest
+
+
+def test_a_split_becomes_a_dataset_with_class_labels(codebook: Codebook) -> None:
+    dataset = toy_split(codebook, "train", 0, 4).to_dataset()
+    assert dataset.features["labels"] == datasets.List(
+        datasets.ClassLabel(names=["praise", "blame"])
+    )
+    assert dataset[3]["labels"] == [0, 1]
+
+
+def test_json_lines_load_with_datasets_alone(tmp_path: Path, codebook: Codebook) -> None:
+    path = write_rows(tmp_path / "train.jsonl", toy_rows(codebook, 0, 8))
+    dataset = datasets.load_dataset("json", data_files=str(path), cache_dir=str(tmp_path))["train"]
+    assert dataset[0]["labels"] == json.loads(path.read_text().splitlines()[0])["labels"]

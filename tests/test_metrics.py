@@ -1,0 +1,110 @@
+"""Scores match scikit-learn and numbers worked out by hand."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    hamming_loss,
+    precision_score,
+    recall_score,
+)
+
+from stance.evaluation.metrics import Judged, point_scores, resample_weights, score
+
+NAMES = ("a", "b", "c")
+
+
+def judged(rows: int = 400, seed: int = 0) -> Judged:
+    generator = np.random.default_rng(seed)
+    gold = (generator.random((rows, 3)) < (0.1, 0.3, 0.6)).astype(np.int8)
+    noise = generator.random((rows, 3))
+    probabilities = np.round(np.clip(0.5 * gold + 0.6 * noise, 0, 1), 2)
+    predicted = (probabilities >= 0.55).astype(np.int8)
+    return Judged(gold, probabilities, predicted, [str(i // 5) for i in range(rows)], NAMES)
+
+
+def test_scores_agree_with_scikit_learn() -> None:
+    j = judged()
+    scores = point_scores(j)
+    for column, name in enumerate(NAMES):
+        gold, said, p = j.gold[:, column], j.predicted[:, column], j.probabilities[:, column]
+        assert scores[f"precision/{name}"] == pytest.approx(precision_score(gold, said))
+        assert scores[f"recall/{name}"] == pytest.approx(recall_score(gold, said))
+        assert scores[f"f1/{name}"] == pytest.approx(f1_score(gold, said))
+        assert scores[f"average_precision/{name}"] == pytest.approx(
+            average_precision_score(gold, p)
+        )
+        assert scores[f"brier/{name}"] == pytest.approx(brier_score_loss(gold, p))
+    for average in ("macro", "micro"):
+        assert scores[f"f1_{average}"] == pytest.approx(
+            f1_score(j.gold, j.predicted, average=average)
+        )
+        assert scores[f"average_precision_{average}"] == pytest.approx(
+            average_precision_score(j.gold, j.probabilities, average=average)
+        )
+    assert scores["hamming_loss"] == pytest.approx(hamming_loss(j.gold, j.predicted))
+
+
+def test_hand_computed_case() -> None:
+    gold = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], dtype=np.int8)
+    probabilities = np.array([[0.9, 0.2], [0.4, 0.8], [0.6, 0.3], [0.1, 0.1]])
+    predicted = np.array([[1, 0], [0, 1], [1, 0], [0, 0]], dtype=np.int8)
+    scores = point_scores(Judged(gold, probabilities, predicted, list("wxyz"), ("a", "b")))
+    assert scores["precision/a"] == 0.5
+    assert scores["recall/a"] == 0.5
+    assert scores["precision/b"] == 1.0
+    assert scores["recall/b"] == 0.5
+    assert scores["f1_macro"] == pytest.approx((0.5 + 2 / 3) / 2)
+    assert scores["exact_match"] == 0.5
+    assert scores["label_cardinality"] == 0.75
+    # Label a: ranks 0.9 (hit), 0.6 (miss), 0.4 (hit): (1 + 2/3) / 2.
+    assert scores["average_precision/a"] == pytest.approx((1 + 2 / 3) / 2)
+    # Each probability of a has a bin of its own: |.9-1| + |.4-1| + |.6-0| + |.1-0|, over four.
+    assert scores["ece/a"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.1) / 4)
+
+
+def test_resampling_draws_whole_groups() -> None:
+    groups = ["x", "x", "y", "z", "z", "z"]
+    for weights in resample_weights(groups, 300, seed=3):
+        assert (weights[:, 0] == weights[:, 1]).all()
+        assert (weights[:, 3] == weights[:, 5]).all()
+        assert ((weights[:, 0] + weights[:, 2] + weights[:, 3]) == 3).all()
+
+
+def test_intervals_hold_the_value_and_widen_when_groups_are_larger() -> None:
+    j = judged()
+    narrow = score(
+        Judged(j.gold, j.probabilities, j.predicted, [str(i) for i in range(400)], NAMES)
+    )
+    wide = score(
+        Judged(
+            np.repeat(j.gold[:80], 5, axis=0),
+            np.repeat(j.probabilities[:80], 5, axis=0),
+            np.repeat(j.predicted[:80], 5, axis=0),
+            [str(i // 5) for i in range(400)],
+            NAMES,
+        )
+    )
+    for scores in (narrow, wide):
+        assert scores["f1_macro"].low < scores["f1_macro"].value < scores["f1_macro"].high
+    assert (
+        wide["f1_macro"].high - wide["f1_macro"].low
+        > narrow["f1_macro"].high - narrow["f1_macro"].low
+    )
+
+
+def test_a_label_without_positives_has_no_f1_and_leaves_the_mean() -> None:
+    j = judged()
+    gold = j.gold.copy()
+    gold[:, 0] = 0
+    predicted = j.predicted.copy()
+    predicted[:, 0] = 0
+    scores = point_scores(Judged(gold, j.probabilities, predicted, j.groups, NAMES))
+    assert "f1/a" not in scores
+    assert scores["f1_macro"] == pytest.approx((scores["f1/b"] + scores["f1/c"]) / 2)
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    assert score(judged(), seed=5) == score(judged(), seed=5)
