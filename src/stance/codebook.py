@@ -23,13 +23,18 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class CueRule:
-    """One way in which words report a label; `stance.cues` says how the fields act together."""
+    """One way in which words report a label; `stance.cues` says how the fields act together.
+
+    `requires` and `unless` map the reason why a cue does not count to a context that must,
+    or must not, be found around it. `negatable` and `speculative` say whether the codebook's
+    patterns of these names can take the cue away too.
+    """
 
     name: str
     rule: int
     pattern: str
-    requires: str = ""
-    unless: str = ""
+    requires: Mapping[str, str] = field(default_factory=dict)
+    unless: Mapping[str, str] = field(default_factory=dict)
     negatable: bool = True
     speculative: bool = True
 
@@ -128,7 +133,7 @@ class Codebook:
             unit=str(values.get("unit", "sentence")),
             labels=labels,
             rules=rules,
-            patterns={key: str(text) for key, text in (values.get("patterns") or {}).items()},
+            patterns=_patterns(values.get("patterns"), f"{source}: patterns"),
         )
 
 
@@ -163,9 +168,7 @@ def _label(entry: Any, where: str, rules: Mapping[int, str]) -> Label:
     for position, cue in enumerate(entry.get("cues") or []):
         cue_where = f"{where}.cues[{position}]"
         _check_keys(cue, _CUE_KEYS, _CUE_OPTIONAL, cue_where)
-        if rules and cue["rule"] not in rules:
-            raise UserError(f"{cue_where}: the codebook has no rule {cue['rule']!r}")
-        cues.append(CueRule(**cue))
+        cues.append(_cue(cue, cue_where, rules))
     return Label(
         name=str(entry["name"]),
         definition=str(entry["definition"]).strip(),
@@ -175,6 +178,41 @@ def _label(entry: Any, where: str, rules: Mapping[int, str]) -> Label:
         },
         cues=tuple(cues),
     )
+
+
+def _cue(entry: Any, where: str, rules: Mapping[int, str]) -> CueRule:
+    _check_keys(entry, _CUE_KEYS, _CUE_OPTIONAL, where)
+    where = f"{where} {entry['name']!r}"
+    if type(entry["rule"]) is not int or (rules and entry["rule"] not in rules):
+        raise UserError(f"{where}: the codebook has no rule {entry['rule']!r}")
+    for key in ("negatable", "speculative"):
+        if not isinstance(entry.get(key, True), bool):
+            raise UserError(f"{where}: {key} must be true or false, not {entry[key]!r}")
+    return CueRule(
+        name=str(entry["name"]),
+        rule=entry["rule"],
+        pattern=_pattern(entry["pattern"], f"{where}: pattern"),
+        requires=_patterns(entry.get("requires"), f"{where}: requires"),
+        unless=_patterns(entry.get("unless"), f"{where}: unless"),
+        negatable=entry.get("negatable", True),
+        speculative=entry.get("speculative", True),
+    )
+
+
+def _patterns(values: Any, where: str) -> dict[str, str]:
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected names and patterns, found {values!r}")
+    return {str(name): _pattern(value, f"{where}: {name}") for name, value in values.items()}
+
+
+def _pattern(value: Any, where: str) -> str:
+    """Read a regular expression, given as text or as a list of alternatives."""
+    alternatives = value if isinstance(value, list) else [value]
+    if not alternatives or not all(isinstance(text, str) and text for text in alternatives):
+        raise UserError(f"{where}: expected a pattern or a list of patterns, found {value!r}")
+    return "|".join(alternatives)
 
 
 def _check_keys(values: Any, needed: set[str], optional: set[str], where: str) -> None:

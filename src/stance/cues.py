@@ -1,0 +1,214 @@
+"""The words that give a stance away: applies a codebook's cue rules to sentences.
+
+The rules classifier, the encoder's extra features, the review queue and the explanations all look
+at sentences through this one module. Which words count, and what takes their meaning away, stands
+in the codebook; here is only how its patterns act together:
+
+- Patterns see a plain copy of the text: lower case, without double quotes, with one plain space,
+  dash or apostrophe where typography has others. Spans refer to the text as given. `{name}` stands
+  for the codebook's pattern of that name.
+- `pattern` finds the cue, as whole words.
+- The contexts of `requires` and `unless`, and the codebook's patterns `negated` and `speculative`,
+  are looked for in the neighbourhood of the cue, where `@` stands in the cue's place. The first one
+  that speaks against the cue is why it is blocked.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from stance.codebook import Codebook, CueRule
+from stance.errors import UserError
+
+NEGATED = "negated"
+SPECULATIVE = "speculative"
+"""Names of codebook patterns that block every cue which does not opt out; also their reasons."""
+
+_REACH = 240
+"""Characters on either side of a cue in which its context lies: about forty words, more than all
+but the longest sentences have. The bound keeps the work linear in the length of the text."""
+
+_PLAIN = str.maketrans(
+    {"@": "\uff20"} | dict.fromkeys("‘’‛′`", "'") | dict.fromkeys("‐‑‒–—―−", "-")
+)
+_SPACE = re.compile(r"\s")
+# Quotation marks stand between words anywhere ('would "fight back" if'); no pattern should have to
+# allow for them.
+_DROPPED = re.compile(r"[\"“”„‟″«»]|(?<=\s)\s|(?<=\s[\"“”„‟″«»])\s")
+_REFERENCE = re.compile(r"\{([a-z_]\w*)\}")
+_ESCAPE_OR_UPPER = re.compile(r"(\\.|\(\?P)|([A-Z]+)", re.DOTALL)
+_UNBOUNDED = re.compile(r"(?:\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[^*+{\\\[]|\{(?!\d*,\}))*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Words of a sentence, `text[start:end]`, that report a label unless `blocked` says why not."""
+
+    label: str
+    name: str
+    rule: int
+    start: int
+    end: int
+    text: str
+    blocked: str | None
+
+
+@dataclass(frozen=True)
+class _Condition:
+    reason: str
+    context: re.Pattern[str]
+    wanted: bool
+
+
+@dataclass(frozen=True)
+class _CompiledRule:
+    label: str
+    name: str
+    rule: int
+    pattern: re.Pattern[str]
+    conditions: tuple[_Condition, ...]
+
+    def find(self, plain: "_Plain") -> Iterator[Cue]:
+        for match in self.pattern.finditer(plain.copy):
+            start, end = match.span()
+            before, after = (
+                plain.copy[max(0, start - _REACH) : start],
+                plain.copy[end : end + _REACH],
+            )
+            around = f"{before}@{after}"
+            blocked = next(
+                (
+                    condition.reason
+                    for condition in self.conditions
+                    if (condition.context.search(around) is not None) != condition.wanted
+                ),
+                None,
+            )
+            start, end = plain.position(start), plain.position(end - 1) + 1
+            cue = plain.text[start:end]
+            yield Cue(self.label, self.name, self.rule, start, end, cue, blocked)
+
+
+class CueMatcher:
+    """The cue rules of one codebook, compiled.
+
+    Raises:
+        UserError: a pattern is no regular expression, can match nothing, repeats without bound
+            (which hostile text could make slow), or names a pattern that does not exist.
+    """
+
+    def __init__(self, codebook: Codebook) -> None:
+        """Compile every cue rule of `codebook`; a codebook without cues finds nothing."""
+        self._labels = codebook.names
+        self._rules = tuple(
+            _compile_rule(cue, label.name, codebook)
+            for label in codebook.labels
+            for cue in label.cues
+        )
+        self.feature_names: tuple[str, ...] = tuple(
+            chain.from_iterable(
+                (f"{rule.label}/{rule.name}/fired", f"{rule.label}/{rule.name}/blocked")
+                for rule in self._rules
+            )
+        )
+        self._column = {name: column for column, name in enumerate(self.feature_names)}
+
+    def find(self, text: str) -> list[Cue]:
+        """Return all cues in `text`, blocked ones too, in the order in which they begin."""
+        plain = _Plain(text)
+        found = chain.from_iterable(rule.find(plain) for rule in self._rules)
+        return sorted(found, key=lambda cue: (cue.start, cue.end))
+
+    def labels(self, text: str) -> tuple[str, ...]:
+        """Return the labels that have a cue in `text` which counts, in the codebook's order."""
+        reported = {cue.label for cue in self.find(text) if cue.blocked is None}
+        return tuple(label for label in self._labels if label in reported)
+
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """Say for each text which cue rules fired and which were blocked.
+
+        Returns:
+            0/1 values of shape (texts, features), float32, columns as in `feature_names`.
+        """
+        values = np.zeros((len(texts), len(self.feature_names)), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for cue in self.find(text):
+                state = "blocked" if cue.blocked else "fired"
+                values[row, self._column[f"{cue.label}/{cue.name}/{state}"]] = 1
+        return values
+
+
+class _Plain:
+    """A sentence as patterns see it, and the way back from its positions to the text's own."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        lowered = text.lower()
+        if len(lowered) != len(text):  # a few letters, such as the Turkish dotted I, become two
+            lowered = "".join(low if len(low := char.lower()) == 1 else char for char in text)
+        lowered = _SPACE.sub(" ", lowered.translate(_PLAIN))
+        self.copy = _DROPPED.sub("", lowered)
+        dropped = (match.start() for match in _DROPPED.finditer(lowered))
+        self._dropped_before = [place - earlier for earlier, place in enumerate(dropped)]
+
+    def position(self, place: int) -> int:
+        return place + bisect_right(self._dropped_before, place)
+
+
+def _compile_rule(cue: CueRule, label: str, codebook: Codebook) -> _CompiledRule:
+    where = f"codebook {codebook.name} {codebook.version}: cue {label}/{cue.name}"
+    named = codebook.patterns
+
+    def compiled(source: str, key: str) -> re.Pattern[str]:
+        return _compile_pattern(source, named, f"{where}: {key}")
+
+    pattern = compiled(f"(?<!\\w)(?:{cue.pattern})(?!\\w)", "pattern")
+    if pattern.search("") or pattern.search(" "):
+        raise UserError(f"{where}: pattern: it matches where no word is")
+    conditions = [
+        *(
+            _Condition(reason, compiled(source, f"requires {reason!r}"), wanted=True)
+            for reason, source in cue.requires.items()
+        ),
+        *(
+            _Condition(reason, compiled(source, f"unless {reason!r}"), wanted=False)
+            for reason, source in cue.unless.items()
+        ),
+        *(
+            _Condition(reason, compiled(named[reason], reason), wanted=False)
+            for reason, applies in ((NEGATED, cue.negatable), (SPECULATIVE, cue.speculative))
+            if applies and reason in named
+        ),
+    ]
+    return _CompiledRule(label, cue.name, cue.rule, pattern, tuple(conditions))
+
+
+def _compile_pattern(source: str, named: Mapping[str, str], where: str) -> re.Pattern[str]:
+    expanded = _expand(source, named, where, ())
+    bounded = _UNBOUNDED.match(expanded)
+    if bounded is None or bounded.end() != len(expanded):
+        at = bounded.end() if bounded else 0
+        raise UserError(
+            f"{where}: repeats without bound at {expanded[at : at + 20]!r}; write {{0,20}} or so"
+        )
+    lowered = _ESCAPE_OR_UPPER.sub(lambda found: found[1] or found[2].lower(), expanded)
+    try:
+        return re.compile(lowered)
+    except re.error as error:
+        raise UserError(f"{where}: no regular expression: {error}") from error
+
+
+def _expand(source: str, named: Mapping[str, str], where: str, within: tuple[str, ...]) -> str:
+    def expanded(reference: re.Match[str]) -> str:
+        name = reference[1]
+        if name not in named:
+            raise UserError(f"{where}: no pattern is named {name!r}")
+        if name in within:
+            raise UserError(f"{where}: the pattern {name!r} contains itself")
+        return f"(?:{_expand(named[name], named, where, (*within, name))})"
+
+    return _REFERENCE.sub(expanded, source)
