@@ -116,21 +116,21 @@ class Codebook:
             rules = {int(key): str(text) for key, text in (values.get("rules") or {}).items()}
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{source}: rules must map numbers to texts: {error}") from error
+        version = values["version"]
+        if isinstance(version, bool) or not isinstance(version, str | int | float):
+            raise UserError(f"{source}: version must be text, not {version!r}")
         labels = tuple(
             _label(entry, f"{source}: labels[{position}]", rules)
             for position, entry in enumerate(values["labels"])
         )
-        names = [label.name for label in labels]
-        for name in names:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == NONE:
-                raise UserError(f"{source}: {name!r} cannot be a label name")
-            if names.count(name) > 1:
-                raise UserError(f"{source}: the label {name!r} stands there twice")
+        _check_names([label.name for label in labels], "label", source)
+        for label in labels:
+            _check_names([cue.name for cue in label.cues], "cue", f"{source}: {label.name}")
         return cls(
-            name=str(values["name"]),
-            version=str(values["version"]),
+            name=_text(values, "name", source),
+            version=str(version),
             multi_label=values["multi_label"],
-            unit=str(values.get("unit", "sentence")),
+            unit=_text(values, "unit", source) if "unit" in values else "sentence",
             labels=labels,
             rules=rules,
             patterns=_patterns(values.get("patterns"), f"{source}: patterns"),
@@ -152,7 +152,7 @@ def read_codebook(path: Path) -> Codebook:
         UserError: the file is missing, is not YAML, or does not describe a codebook.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # a SafeLoader
     except OSError as error:
         raise UserError(f"{path}: cannot read the codebook: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -162,22 +162,45 @@ def read_codebook(path: Path) -> Codebook:
     return Codebook.from_mapping(values, str(path))
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which plain YAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in written:
+            if written.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _label(entry: Any, where: str, rules: Mapping[int, str]) -> Label:
     _check_keys(entry, _LABEL_KEYS, _LABEL_OPTIONAL, where)
-    cues = []
-    for position, cue in enumerate(entry.get("cues") or []):
-        cue_where = f"{where}.cues[{position}]"
-        _check_keys(cue, _CUE_KEYS, _CUE_OPTIONAL, cue_where)
-        cues.append(_cue(cue, cue_where, rules))
+    cues = entry.get("cues") or []
+    if not isinstance(cues, list):
+        raise UserError(f"{where}: cues must be a list, not {cues!r}")
     return Label(
-        name=str(entry["name"]),
-        definition=str(entry["definition"]).strip(),
-        hypothesis=str(entry.get("hypothesis", "")),
-        crosswalk={
-            key: tuple(map(str, codes)) for key, codes in (entry.get("crosswalk") or {}).items()
-        },
-        cues=tuple(cues),
+        name=_text(entry, "name", where),
+        definition=_text(entry, "definition", where),
+        hypothesis=_text(entry, "hypothesis", where) if "hypothesis" in entry else "",
+        crosswalk=_crosswalk(entry.get("crosswalk"), f"{where}: crosswalk"),
+        cues=tuple(
+            _cue(cue, f"{where}.cues[{position}]", rules) for position, cue in enumerate(cues)
+        ),
     )
+
+
+def _crosswalk(values: Any, where: str) -> dict[str, tuple[str, ...]]:
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not all(
+        isinstance(codes, list) and all(isinstance(code, str) for code in codes)
+        for codes in values.values()
+    ):
+        # 045 without quotes would be the number 37 in YAML
+        raise UserError(f"{where}: expected lists of quoted codes, found {values!r}")
+    return {str(scheme): tuple(codes) for scheme, codes in values.items()}
 
 
 def _cue(entry: Any, where: str, rules: Mapping[int, str]) -> CueRule:
@@ -189,7 +212,7 @@ def _cue(entry: Any, where: str, rules: Mapping[int, str]) -> CueRule:
         if not isinstance(entry.get(key, True), bool):
             raise UserError(f"{where}: {key} must be true or false, not {entry[key]!r}")
     return CueRule(
-        name=str(entry["name"]),
+        name=_text(entry, "name", where),
         rule=entry["rule"],
         pattern=_pattern(entry["pattern"], f"{where}: pattern"),
         requires=_patterns(entry.get("requires"), f"{where}: requires"),
@@ -213,6 +236,21 @@ def _pattern(value: Any, where: str) -> str:
     if not alternatives or not all(isinstance(text, str) and text for text in alternatives):
         raise UserError(f"{where}: expected a pattern or a list of patterns, found {value!r}")
     return "|".join(alternatives)
+
+
+def _text(values: Mapping[str, Any], key: str, where: str) -> str:
+    """Read a text; an unquoted `no` or `1` in YAML is none."""
+    if not isinstance(values[key], str) or not values[key].strip():
+        raise UserError(f"{where}: {key} must be text, not {values[key]!r}")
+    return str(values[key]).strip()
+
+
+def _check_names(names: Sequence[str], what: str, where: str) -> None:
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == NONE:
+            raise UserError(f"{where}: {name!r} cannot be a {what} name")
+        if names.count(name) > 1:
+            raise UserError(f"{where}: the {what} {name!r} stands there twice")
 
 
 def _check_keys(values: Any, needed: set[str], optional: set[str], where: str) -> None:

@@ -33,12 +33,14 @@ _REACH = 240
 but the longest sentences have. The bound keeps the work linear in the length of the text."""
 
 _PLAIN = str.maketrans(
-    {"@": "\uff20"} | dict.fromkeys("‘’‛′`", "'") | dict.fromkeys("‐‑‒–—―−", "-")
+    {char: " " for char in map(chr, range(0x3001)) if char.isspace()}
+    | dict.fromkeys("‘’‛′`", "'")
+    | dict.fromkeys("‐‑‒–—―−", "-")
+    | {"@": "\uff20"}  # its own sign stands for the cue
 )
-_SPACE = re.compile(r"\s")
 # Quotation marks stand between words anywhere ('would "fight back" if'); no pattern should have to
 # allow for them.
-_DROPPED = re.compile(r"[\"“”„‟″«»]|(?<=\s)\s|(?<=\s[\"“”„‟″«»])\s")
+_DROPPED = re.compile(r"[\"“”„‟″«»]|(?<= ) |(?<= [\"“”„‟″«»]) ")
 _REFERENCE = re.compile(r"\{([a-z_]\w*)\}")
 _ESCAPE_OR_UPPER = re.compile(r"(\\.|\(\?P)|([A-Z]+)", re.DOTALL)
 _UNBOUNDED = re.compile(r"(?:\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[^*+{\\\[]|\{(?!\d*,\}))*", re.DOTALL)
@@ -72,25 +74,26 @@ class _CompiledRule:
     pattern: re.Pattern[str]
     conditions: tuple[_Condition, ...]
 
-    def find(self, plain: "_Plain") -> Iterator[Cue]:
-        for match in self.pattern.finditer(plain.copy):
-            start, end = match.span()
-            before, after = (
-                plain.copy[max(0, start - _REACH) : start],
-                plain.copy[end : end + _REACH],
-            )
-            around = f"{before}@{after}"
-            blocked = next(
-                (
-                    condition.reason
-                    for condition in self.conditions
-                    if (condition.context.search(around) is not None) != condition.wanted
-                ),
-                None,
-            )
-            start, end = plain.position(start), plain.position(end - 1) + 1
-            cue = plain.text[start:end]
-            yield Cue(self.label, self.name, self.rule, start, end, cue, blocked)
+    def find(self, plain: "_Plain", starts: Sequence[int]) -> Iterator[Cue]:
+        end = 0
+        for start in starts:
+            if start >= end and (match := self.pattern.match(plain.copy, start)):
+                end = match.end()
+                yield self._judged(plain, start, end)
+
+    def _judged(self, plain: "_Plain", start: int, end: int) -> Cue:
+        before, after = plain.copy[max(0, start - _REACH) : start], plain.copy[end : end + _REACH]
+        around = f"{before}@{after}"
+        blocked = next(
+            (
+                condition.reason
+                for condition in self.conditions
+                if (condition.context.search(around) is not None) != condition.wanted
+            ),
+            None,
+        )
+        start, end = plain.position(start), plain.position(end - 1) + 1
+        return Cue(self.label, self.name, self.rule, start, end, plain.text[start:end], blocked)
 
 
 class CueMatcher:
@@ -115,13 +118,25 @@ class CueMatcher:
                 for rule in self._rules
             )
         )
+        # One search for the places where any cue begins is faster than one search per cue.
+        anywhere = "|".join(rule.pattern.pattern for rule in self._rules)
+        self._begins = re.compile(f"\\b(?:{anywhere})" if anywhere else "(?!)")
         self._column = {name: column for column, name in enumerate(self.feature_names)}
 
     def find(self, text: str) -> list[Cue]:
         """Return all cues in `text`, blocked ones too, in the order in which they begin."""
         plain = _Plain(text)
-        found = chain.from_iterable(rule.find(plain) for rule in self._rules)
+        starts = self._starts(plain.copy)
+        found = chain.from_iterable(rule.find(plain, starts) for rule in self._rules if starts)
         return sorted(found, key=lambda cue: (cue.start, cue.end))
+
+    def _starts(self, copy: str) -> list[int]:
+        starts = []
+        match = self._begins.search(copy)
+        while match:
+            starts.append(match.start())
+            match = self._begins.search(copy, match.start() + 1)
+        return starts
 
     def labels(self, text: str) -> tuple[str, ...]:
         """Return the labels that have a cue in `text` which counts, in the codebook's order."""
@@ -150,9 +165,9 @@ class _Plain:
         lowered = text.lower()
         if len(lowered) != len(text):  # a few letters, such as the Turkish dotted I, become two
             lowered = "".join(low if len(low := char.lower()) == 1 else char for char in text)
-        lowered = _SPACE.sub(" ", lowered.translate(_PLAIN))
-        self.copy = _DROPPED.sub("", lowered)
-        dropped = (match.start() for match in _DROPPED.finditer(lowered))
+        lowered = lowered.translate(_PLAIN)
+        dropped = [match.start() for match in _DROPPED.finditer(lowered)]
+        self.copy = _DROPPED.sub("", lowered) if dropped else lowered
         self._dropped_before = [place - earlier for earlier, place in enumerate(dropped)]
 
     def position(self, place: int) -> int:
@@ -166,8 +181,8 @@ def _compile_rule(cue: CueRule, label: str, codebook: Codebook) -> _CompiledRule
     def compiled(source: str, key: str) -> re.Pattern[str]:
         return _compile_pattern(source, named, f"{where}: {key}")
 
-    pattern = compiled(f"(?<!\\w)(?:{cue.pattern})(?!\\w)", "pattern")
-    if pattern.search("") or pattern.search(" "):
+    pattern = compiled(f"(?:{cue.pattern})(?!\\w)", "pattern")
+    if pattern.match(""):
         raise UserError(f"{where}: pattern: it matches where no word is")
     conditions = [
         *(
@@ -197,9 +212,12 @@ def _compile_pattern(source: str, named: Mapping[str, str], where: str) -> re.Pa
         )
     lowered = _ESCAPE_OR_UPPER.sub(lambda found: found[1] or found[2].lower(), expanded)
     try:
-        return re.compile(lowered)
+        pattern = re.compile(lowered)
     except re.error as error:
         raise UserError(f"{where}: no regular expression: {error}") from error
+    if pattern.groups:
+        raise UserError(f"{where}: groups must be written (?:...)")  # cues are searched together
+    return pattern
 
 
 def _expand(source: str, named: Mapping[str, str], where: str, within: tuple[str, ...]) -> str:
