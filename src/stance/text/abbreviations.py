@@ -39,15 +39,17 @@ _WORDS = {
     """,
     Kind.NEVER: "a.k.a aka approx cf e.g eg i.e ie viz vs v incl resp",
     Kind.TAIL: """
-        al assn asst ave bldg blvd bros calif co conn corp cos ct dept dist div esq est fla ft
-        govt hwy inc inst intl jr ltd mfg minn mts nat natl okla ph.d plc pty pt rd rte sask sgts sr
-        st tenn univ wis
+        admin al assn assoc asst ave bldg blvd bros calif co comm conn corp cos ct dept dist div
+        esq est exec fla ft govt hwy inc inst intl jr ltd mfg minn mts nat natl okla ph.d plc prov
+        pt pty rd rte sask sec sr st tenn univ wis
     """,
     Kind.STATE: """
         ala ariz ark colo del ga ida ill ind ia kan kans ky la mass md me mich miss mo mont neb nev
         ont ore pa que tex va vt wash wyo
     """,
-    Kind.NUMBER: "art arts ca c ch ext fig figs no nos op p para paras pp res sec tel vol vols",
+    Kind.NUMBER: """
+        art arts c ca ch ext fig figs ksh no nos op p par para paras pp res rs sh tel tk vol vols
+    """,
     Kind.MONTH: "jan feb febr mar apr jun jul aug sep sept oct nov dec",
     Kind.DAY: "mon tue tues wed weds thu thur thurs fri sat sun",
     Kind.CLOCK: "a.m p.m",
@@ -61,6 +63,9 @@ ABBREVIATIONS: Mapping[str, Kind] = {
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
+
+LOWER_CASE = _words("alt etc excl hrs ibid max min mins sic secs")
+"""Short forms written small: a small letter after them goes on with the sentence."""
 
 BRANDS = _words("yahoo jeopardy joomla")
 """Names that carry an exclamation mark of their own."""
@@ -93,6 +98,22 @@ CASELESS_STARTERS = _words(
     "the he she they we but however meanwhile this these those there nobody mr mrs ms"
 )
 """The starters that still mean something where capitals mean nothing."""
+
+PLACES = _words(
+    """afghanistan albania algeria angola ankara argentina armenia athens australia austria
+    azerbaijan baghdad bahrain bangladesh beijing beirut belarus belgium berlin bolivia bosnia
+    brazil britain brussels bulgaria burma cairo cambodia canada chad chile china colombia congo
+    croatia cuba cyprus damascus denmark dublin ecuador egypt eritrea estonia ethiopia finland
+    france georgia germany ghana greece guatemala haiti hanoi havana honduras hungary india
+    indonesia iran iraq islamabad israel italy japan jerusalem jordan kabul kenya kiev kosovo
+    kuwait kyiv laos latvia lebanon libya lithuania london madrid malaysia mali mexico moldova
+    mongolia morocco moscow mozambique myanmar nepal nicaragua niger nigeria norway oman pakistan
+    panama paraguay paris peru philippines poland portugal pretoria pyongyang qatar riyadh romania
+    rome russia rwanda senegal seoul serbia singapore slovakia somalia spain sudan sweden
+    switzerland syria taiwan tbilisi tehran thailand tokyo tripoli tunisia turkey uganda ukraine
+    uruguay venezuela vietnam warsaw washington yemen yerevan zambia zimbabwe"""
+)
+"""Countries and capitals: before a verb, they begin a sentence after "U.S." and the like."""
 
 LETTERED = _words(
     """annex appendix area article block building camp category chapter class company exhibit

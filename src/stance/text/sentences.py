@@ -17,7 +17,9 @@ from stance.text.abbreviations import (
     CASELESS_STARTERS,
     CLOCK_FOLLOWERS,
     LETTERED,
+    LOWER_CASE,
     MONTHS,
+    PLACES,
     STARTERS,
     WEAK_STARTERS,
     Kind,
@@ -45,7 +47,7 @@ _STOP = re.compile(
         | &(?:quot|rdquo|rsquo|raquo|\#8217|\#8221|\#39|\#34);
         | </[a-zA-Z]{{1,10}}>
     )*+
-    (?:\s++(?:''|[”’»)\]])(?=\s|$))*+)            # tokenised text sets its closing quotes apart
+    (?:\s++(?:''|[”’»)\]]|\[\d{{1,3}}\])(?=\s|$))*+)  # tokenised text sets its closing quotes apart
     (?P<gap>(?:{_BLANK})*+)
     """,
     re.VERBOSE,
@@ -70,6 +72,10 @@ _ROMAN = re.compile(r"[IVXLC]+\b")
 _MONTH_AND_YEAR = re.compile(r"([A-Z][a-z]+)\s+\d{4}\b")
 _ROMAN_MARKERS = frozenset({"i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"})
 _DATELINE = re.compile(r"[A-Z]{2}[A-Z.' -]{1,30}(?:,|\s\()")
+_VERB = re.compile(
+    r"\s(?:has|have|had|is|was|will|would|can|could|may|might|must|should|did|does|says"
+    r"|[a-z]{2,12}ed)\b"
+)
 _TIME = re.compile(r"\w{1,20}\s(?:time|TIME)\b")
 _SPEECH_VERBS = (
     r"(?:said|says|asked|asks|told|replied|shouted|cried|added|wrote|yelled|screamed|answered"
@@ -86,6 +92,7 @@ _REACH = 500
 
 _LONGEST_TOKEN = 24
 _LONGEST_DATELINE = 60
+_LONGEST_MARK = 40
 
 
 def split_sentences(text: str) -> list[Sentence]:
@@ -195,7 +202,7 @@ class _Stop:
         if character.isupper() or character.isdigit():
             return True
         if character.islower():
-            return self.caseless or _PARTICLE.match(text, first) is not None
+            return self.caseless or self._lower_case_starts()
         if character in ",;:":
             return False
         if character in ".…":
@@ -205,6 +212,22 @@ class _Stop:
             after = text[dashes.end() : dashes.end() + 1] if dashes else ""
             return after.isupper() and not self._in_dateline() and not self._token().isdigit()
         return True
+
+    def _lower_case_starts(self) -> bool:
+        """Tell whether a sentence begins in lower case, as names and careless editors have it."""
+        if _PARTICLE.match(self.text, self.first):
+            return True
+        token = self._token()
+        word, letters = token.lower(), token.replace("-", "")
+        if self.run != "." or len(token) < 3 or word in ABBREVIATIONS or word in LOWER_CASE:
+            return False
+        if self.closers:
+            if not (self._closes_quote() and letters.isalpha() and self._next_word() in STARTERS):
+                return False
+            return _SPEECH_CASELESS.match(self.text, self.first, self.end) is None
+        if letters.isalpha() and token.islower():
+            return True
+        return letters.isalnum() and self._next_word() in STARTERS
 
     def _is_glued(self) -> bool:
         """Tell whether the blank between two sentences was lost ("collapsed.Each side")."""
@@ -228,6 +251,12 @@ class _Stop:
         token = _TOKEN.search(tail)
         return token.group() if token else ""
 
+    def _is_first(self, position: int) -> bool:
+        """Tell whether no letter or digit stands before a position of the sentence."""
+        if position - self.begin > _LONGEST_MARK:
+            return False
+        return _CONTENT.search(self.text, self.begin, position) is None
+
     def _next_word(self) -> str:
         word = _WORD.match(self.text, self.first, self.end)
         return word.group().lower() if word else ""
@@ -235,14 +264,19 @@ class _Stop:
     def _starter_follows(self, token: str) -> bool:
         """Tell whether the next word shows that a sentence begins even after an abbreviation."""
         word = self._next_word()
-        if self.text.startswith("-", self.first + len(word)):
+        after = self.first + len(word)
+        if self.text.startswith("-", after) or (
+            len(word) == 1 and self.text.startswith(".", after)
+        ):
             return False
         if self.caseless:
             return word in CASELESS_STARTERS
-        return word in STARTERS or (word in WEAK_STARTERS and not self._in_title_case(token, word))
+        if word in WEAK_STARTERS:
+            return not self._in_title_case(token, after)
+        return word in STARTERS or (word in PLACES and _VERB.match(self.text, after) is not None)
 
-    def _in_title_case(self, token: str, word: str) -> bool:
-        after = self.text[self.first + len(word) :][:2].strip()
+    def _in_title_case(self, token: str, after_word: int) -> bool:
+        after = self.text[after_word : after_word + 2].strip()
         at = self.at - len(token)
         before = self.text[max(self.begin, at - 40) : at].split()[-2:]
         capitalised = all(part[0].isupper() for part in before)
@@ -304,7 +338,7 @@ class _Stop:
         if not token:
             return self._ellipsis_ends() if self.text.endswith(". ", 0, self.at) else True
         start = self.at - 1
-        if _CONTENT.search(self.text, self.begin, start) is None:
+        if self._is_first(start):
             return False
         if token.isdigit():
             return self._number_ends(token)
@@ -326,7 +360,7 @@ class _Stop:
         """Decide after digits: "3. Condemns" at a beginning and "3. May 1998" do not end."""
         if len(token) > 3:
             return True
-        if _CONTENT.search(self.text, self.begin, self.at - len(token)) is None:
+        if self._is_first(self.at - len(token)):
             return False
         if self.text[self.first] == "(" or self.text[self.next] == "(":
             return not self._in_dateline()
@@ -334,7 +368,7 @@ class _Stop:
         return date is None or date.group(1).lower() not in MONTHS
 
     def _ellipsis_ends(self) -> bool:
-        if _CONTENT.search(self.text, self.begin, self.at) is None:
+        if self._is_first(self.at):
             return False
         if self.caseless:
             return self._closes_quote() and not self._speaker_follows()
