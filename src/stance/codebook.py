@@ -183,7 +183,7 @@ def _label(entry: Any, where: str, rules: Mapping[int, str]) -> Label:
     return Label(
         name=_text(entry, "name", where),
         definition=_text(entry, "definition", where),
-        hypothesis=_text(entry, "hypothesis", where) if "hypothesis" in entry else "",
+        hypothesis=_text(entry, "hypothesis", where) if entry.get("hypothesis", "") != "" else "",
         crosswalk=_crosswalk(entry.get("crosswalk"), f"{where}: crosswalk"),
         cues=tuple(
             _cue(cue, f"{where}.cues[{position}]", rules) for position, cue in enumerate(cues)
