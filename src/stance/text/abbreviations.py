@@ -34,7 +34,7 @@ class Kind(Enum):
 _WORDS = {
     Kind.TITLE: """
         adm amb atty brig capt cdr cmdr cmdt col comdr cpl dr ens fr gen gov govs hon insp lt ltc
-        ltg maj messrs mme mmes mr mrs ms msgr mt pfc pres prof profs pvt rep reps ret rev revs
+        ltg maj messrs mme mmes mr mrs ms msgr mt pfc pres prof profs pvt rep reps ret rev revs rt
         sen sens sgt ste supt sqn wg
     """,
     Kind.NEVER: "a.k.a aka approx cf e.g eg i.e ie viz vs v incl resp",
