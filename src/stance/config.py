@@ -125,13 +125,26 @@ class TrainConfig:
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     tracking: TrackingConfig = MISSING
     evaluate_on: list[str] = limited(choices=("validation", "test"))
+    behaviour: str | None = None
     resamples: int = limited(low=100)
     models_dir: str = MISSING
 
 
 @dataclass
+class GatesConfig:
+    """What a model must hold to become champion (`evaluate.py promote=true`)."""
+
+    f1_floor: float = limited(low=0, high=1)
+    ece_ceiling: float = limited(low=0, high=1)
+    behaviour: str | None = None
+    behaviour_floor: float = limited(low=0, high=1)
+    latency_ceiling_ms: float = limited(above=0)
+    tolerance: float = limited(low=0, high=1)
+
+
+@dataclass
 class EvaluateConfig:
-    """`evaluate.py`: judge saved models on one labelled file, compare them, name a champion."""
+    """`evaluate.py`: judge saved models on one labelled file, compare them, promote the best."""
 
     models: list[str] = MISSING
     data: str = MISSING
@@ -139,10 +152,29 @@ class EvaluateConfig:
     operating_point: str | None = None
     resamples: int = limited(low=100)
     seed: int = limited(low=0)
-    champion: bool = MISSING
+    promote: bool = MISSING
+    registered_name: str = MISSING
+    gates: GatesConfig = field(default_factory=GatesConfig)
+    allow_overlap: bool = MISSING
     output: str | None = None
     tracking: TrackingConfig = MISSING
     models_dir: str = MISSING
+
+
+@dataclass
+class PredictConfig:
+    """`predict.py`: label every sentence of documents."""
+
+    input: str = MISSING
+    output: str | None = None
+    model_dir: str = MISSING
+    operating_point: str | None = None
+    unit: str = limited(choices=("document", "sentence"))
+    text_column: str = MISSING
+    id_column: str = ""
+    tsv_quotes: bool = MISSING
+    longest_record: int = limited(low=1000)
+    defuse_formulas: bool = MISSING
 
 
 def register_schemas() -> None:
@@ -150,6 +182,7 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="predict_schema", node=PredictConfig)
     store.store(group="data", name="data_schema", node=DataConfig)
     store.store(group="tracking", name="tracking_schema", node=TrackingConfig)
     store.store(group="model", name="rules_schema", node=RulesConfig)

@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -30,19 +30,24 @@ def one_line_errors(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
     return guarded
 
 
-def run_script(main: Callable[[], None], *, paths: Sequence[str] = ()) -> None:
+def run_script(
+    main: Callable[[], None], *, paths: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+) -> None:
     """Run a Hydra main function and end the process with its exit code.
 
     Args:
         main: a function decorated by `hydra.main`.
         paths: keys whose value is one path. Hydra's grammar would stumble over a space, a comma
             or a letter outside ASCII in it, so the value is quoted here.
+        aliases: keys of the command line and the config's keys that they stand for. A key that
+            bears the name of a config group can only be reached so: Hydra takes its value for a
+            choice within the group.
     """
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to the lines below
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    sys.argv[1:] = [_quote_path(argument, paths) for argument in sys.argv[1:]]
+    sys.argv[1:] = [_quote_path(_rename(a, aliases or {}), paths) for a in sys.argv[1:]]
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
@@ -55,6 +60,11 @@ def run_script(main: Callable[[], None], *, paths: Sequence[str] = ()) -> None:
 def _end(message: str) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)
+
+
+def _rename(argument: str, aliases: Mapping[str, str]) -> str:
+    key, equals, value = argument.partition("=")
+    return f"{aliases.get(key, key)}={value}" if equals else argument
 
 
 def _quote_path(argument: str, paths: Sequence[str]) -> str:

@@ -1,0 +1,35 @@
+"""Label every sentence of documents with a trained model.
+
+Run:
+    python predict.py input=article.txt
+    python predict.py input=dump.csv output=labels.parquet text_column=body
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from stance.config import PredictConfig, read_config
+from stance.scripts import one_line_errors, run_script
+
+
+@hydra.main(config_path="conf", config_name="predict", version_base="1.3")
+@one_line_errors
+def main(values: DictConfig) -> None:
+    """Read the config, then print a table or write a file."""
+    config = read_config(values, PredictConfig)
+    if config.output is None:
+        from stance.prediction.terminal import show
+
+        show(config)
+        return
+    from stance.prediction.batch import predict
+
+    outcome = predict(config)
+    counts = outcome.counts
+    print(f"predictions: {outcome.output} ({counts.sentences} of {counts.documents} documents)")
+    if outcome.rejects:
+        print(f"rejects:     {outcome.rejects} ({counts.rejects} records)")
+
+
+if __name__ == "__main__":
+    run_script(main, paths=("input", "output", "model_dir"), aliases={"model": "model_dir"})

@@ -1,0 +1,225 @@
+"""Where text to be scored comes from: files, folders, patterns, standard input, plain or packed.
+
+A file's suffix says what it is; nothing is guessed from content. Packed files are unpacked as a
+stream, and one that unpacks to absurdly more than it holds is given up.
+"""
+
+import glob
+import gzip
+import hashlib
+import io
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from stance.errors import UserError
+
+STANDARD_INPUT = "-"
+FORMATS = {".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
+PACKED = (".gz", ".zst")
+
+_EXPANSION = 200
+"""Text shrinks three to ten times, very repetitive text perhaps fifty; a bomb a thousand."""
+_EXPANSION_FREE = 64 << 20
+_CHUNK = 1 << 20
+
+
+class DamagedSource(Exception):
+    """The rest of a source cannot be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file: its name in ids and messages, its path, its format and how it is packed."""
+
+    name: str
+    path: Path
+    format: str
+    packed: str = ""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of one input in order, and those of its folders whose suffix says nothing."""
+
+    files: tuple[Source, ...]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names and contents of all files."""
+        sha = hashlib.sha256()
+        for source in self.files:
+            try:
+                with source.path.open("rb") as stream:
+                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise UserError(f"{source.path}: cannot be read: {error.strerror}") from error
+            sha.update(f"{source.name}\0{source.format}\0{content}\n".encode(errors="replace"))
+        return sha.hexdigest()
+
+
+def find_sources(where: str, skip: Sequence[Path] = ()) -> Sources:
+    """Find the files that an input names: a file, a folder, or a pattern with `*`, `?`, `[...]`.
+
+    Args:
+        where: the input as the user wrote it. What exists under that very name comes first, so
+            names with brackets need no quoting.
+        skip: files that are never input, such as the output that is to be written.
+
+    Raises:
+        UserError: nothing is there, or a file named directly has an unknown suffix.
+    """
+    path = Path(where)
+    if path.is_dir():
+        return _folder(path, skip)
+    if path.exists():
+        return Sources((_named(path),))
+    if not any(character in where for character in "*?["):
+        raise UserError(f"input: {where}: no such file or folder")
+    found = sorted(Path(name) for name in glob.glob(where, recursive=True))
+    if not found:
+        raise UserError(f"input: {where}: no file matches this pattern")
+    files: list[Source] = []
+    ignored: list[str] = []
+    for entry in found:
+        if not entry.is_file() or _is_any(entry, skip):
+            continue
+        source = _recognise(entry, entry.as_posix())
+        if source:
+            files.append(source)
+        else:
+            ignored.append(entry.as_posix())
+    return Sources(tuple(files), tuple(ignored))
+
+
+def spool_standard_input(format_: str, folder: Path) -> Sources:
+    """Keep standard input in a file, so that it can be digested and read again."""
+    path = folder / f"standard-input.{format_}"
+    try:
+        with path.open("wb") as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream)
+    except OSError as error:
+        raise UserError(f"{path}: cannot keep standard input: {error.strerror}") from error
+    return Sources((Source("standard-input", path, format_),))
+
+
+def open_source(source: Source) -> BinaryIO:
+    """Open a source as a stream of unpacked bytes.
+
+    Raises:
+        DamagedSource: the file cannot be opened.
+    """
+    try:
+        raw = source.path.open("rb")
+    except OSError as error:
+        raise DamagedSource(f"cannot be read: {error.strerror}") from error
+    if not source.packed:
+        return raw
+    return io.BufferedReader(_Unpacked(raw, source.packed), _CHUNK)
+
+
+def lines_of(stream: IO[bytes], longest: int) -> Iterator[tuple[int, bytes | None]]:
+    """Yield line numbers and lines, ends kept; None for a line of more than `longest` bytes.
+
+    Raises:
+        DamagedSource: the rest cannot be read.
+    """
+    number = 0
+    while line := _read(stream, longest + 1):
+        number += 1
+        if len(line) <= longest:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = _read(stream, _CHUNK)
+        yield number, None
+
+
+def _read(stream: IO[bytes], limit: int) -> bytes:
+    try:
+        return stream.readline(limit)
+    except OSError as error:
+        raise DamagedSource(f"cannot be read on: {error.strerror or error}") from error
+
+
+class _Unpacked(io.RawIOBase):
+    """Unpacked bytes of a `.gz` or `.zst` stream, with a guard against bombs."""
+
+    def __init__(self, raw: BinaryIO, packed: str) -> None:
+        self._raw = raw
+        self._stream: Any
+        self._errors: tuple[type[Exception], ...]
+        self._count = 0
+        if packed == ".gz":
+            import zlib
+
+            self._stream = gzip.GzipFile(fileobj=raw)
+            self._errors = (OSError, EOFError, zlib.error)
+        else:
+            import zstandard
+
+            self._stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+            self._errors = (OSError, zstandard.ZstdError)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._stream.read(len(buffer))
+        except self._errors as error:
+            raise DamagedSource(f"damaged: {error}") from error
+        self._count += len(content)
+        if self._count > max(_EXPANSION_FREE, _EXPANSION * self._raw.tell()):
+            raise DamagedSource(f"unpacks to more than {_EXPANSION} times its size; given up")
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _folder(folder: Path, skip: Sequence[Path]) -> Sources:
+    files: list[Source] = []
+    ignored: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if any(part.startswith(".") for part in name.parts) or not path.is_file():
+            continue
+        if _is_any(path, skip):
+            continue
+        source = _recognise(path, name.as_posix())
+        if source:
+            files.append(source)
+        else:
+            ignored.append(name.as_posix())
+    return Sources(tuple(files), tuple(ignored))
+
+
+def _named(path: Path) -> Source:
+    source = _recognise(path, path.name)
+    if source is None:
+        known = ", ".join(FORMATS)
+        raise UserError(
+            f"input: {path}: the suffix {path.suffix!r} says nothing; known are {known}, all but "
+            f"the last also with {' or '.join(PACKED)} behind it"
+        )
+    return source
+
+
+def _recognise(path: Path, name: str) -> Source | None:
+    suffix, packed = path.suffix.lower(), ""
+    if suffix in PACKED:
+        suffix, packed = Path(path.stem).suffix.lower(), suffix
+    if suffix not in FORMATS or (packed and suffix == ".parquet"):
+        return None
+    return Source(name, path, FORMATS[suffix], packed)
+
+
+def _is_any(path: Path, others: Sequence[Path]) -> bool:
+    return any(path.absolute() == other.absolute() for other in others)
