@@ -43,7 +43,7 @@ _PLAIN = str.maketrans(
 _DROPPED = re.compile(r"[\"“”„‟″«»]|(?<= ) |(?<= [\"“”„‟″«»]) ")
 _REFERENCE = re.compile(r"\{([a-z_]\w*)\}")
 _ESCAPE_OR_UPPER = re.compile(r"(\\.|\(\?P)|([A-Z]+)", re.DOTALL)
-_UNBOUNDED = re.compile(r"(?:\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[^*+{\\\[]|\{(?!\d*,\}))*", re.DOTALL)
+_BOUNDED = re.compile(r"(?:\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[^*+{\\\[]|\{(?!\d*,\}))*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -204,12 +204,6 @@ def _compile_rule(cue: CueRule, label: str, codebook: Codebook) -> _CompiledRule
 
 def _compile_pattern(source: str, named: Mapping[str, str], where: str) -> re.Pattern[str]:
     expanded = _expand(source, named, where, ())
-    bounded = _UNBOUNDED.match(expanded)
-    if bounded is None or bounded.end() != len(expanded):
-        at = bounded.end() if bounded else 0
-        raise UserError(
-            f"{where}: repeats without bound at {expanded[at : at + 20]!r}; write {{0,20}} or so"
-        )
     lowered = _ESCAPE_OR_UPPER.sub(lambda found: found[1] or found[2].lower(), expanded)
     try:
         pattern = re.compile(lowered)
@@ -217,6 +211,11 @@ def _compile_pattern(source: str, named: Mapping[str, str], where: str) -> re.Pa
         raise UserError(f"{where}: no regular expression: {error}") from error
     if pattern.groups:
         raise UserError(f"{where}: groups must be written (?:...)")  # cues are searched together
+    bounded = _BOUNDED.match(lowered)
+    end = bounded.end() if bounded else 0
+    if end < len(lowered):
+        shown = lowered[max(0, end - 12) : end + 4]
+        raise UserError(f"{where}: repeats without bound at {shown!r}; write {{0,20}} or so")
     return pattern
 
 
