@@ -7,6 +7,8 @@ Run:
 """
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stance.config import TrainConfig, read_config
@@ -20,7 +22,9 @@ def main(values: DictConfig) -> None:
     config = read_config(values, TrainConfig)
     from stance.training import train
 
-    result = train(config)
+    hydra_config = HydraConfig.get()
+    sweep = hydra_config.sweep.dir if hydra_config.mode == RunMode.MULTIRUN else None
+    result = train(config, sweep)
     print(f"model: {result.directory}")
     print(f"next:  python predict.py model={result.directory} input=ARTICLE.txt")
 

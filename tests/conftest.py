@@ -161,6 +161,9 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,  # the usual 0.02 gives so small a network nothing to start from
     )
     BertModel(config).save_pretrained(folder)
     return folder
@@ -169,10 +172,10 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty MLflow store: migrating one takes seconds, copying one does not."""
-    from stance.tracking import start_run
+    from stance.tracking import Store, start_run
 
     folder = tmp_path_factory.mktemp("mlflow-template")
-    with start_run(kind="mlflow", name="first", uri="", experiment="unused", models_dir=folder):
+    with start_run(Store("mlflow", "", "unused", folder), "first"):
         pass
     return folder / "mlflow.db"
 

@@ -15,10 +15,11 @@ ROOMS = [
     {"classifiers"},
     {"model"},
     {"tracking", "serving"},
-    {"training", "comparison", "prediction", "labelling"},
+    {"comparison"},
+    {"training", "sweeps", "promotion", "prediction", "labelling"},
     {"scripts"},
 ]
-WINGS = {"training", "comparison", "prediction", "labelling"}
+WINGS = {"training", "promotion", "prediction", "labelling"}
 TRACKERS = {"tracking.py", "serving.py"}
 
 

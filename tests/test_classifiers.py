@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stance.classifiers.rules import RulesClassifier
 
 from stance.classifiers.base import Classifier
 from stance.classifiers.build import load_classifier
+from stance.classifiers.rules import RulesClassifier
 from stance.classifiers.tfidf import TfidfClassifier
 from stance.classifiers.transformer import Finetuning, TransformerClassifier
 from stance.codebook import Codebook
@@ -22,7 +22,12 @@ Build = Callable[[Codebook], Classifier]
 def build(request: pytest.FixtureRequest, tiny_encoder: Path) -> Build:
     def transformer(codebook: Codebook) -> Classifier:
         settings = Finetuning(
-            learning_rate=3e-3, epochs=12, batch_size=8, freeze_embeddings=False, patience=12
+            learning_rate=3e-3,
+            head_learning_rate=1e-2,
+            epochs=15,
+            batch_size=8,
+            freeze_embeddings=False,
+            patience=15,
         )
         return TransformerClassifier(
             codebook, checkpoint=str(tiny_encoder), max_length=32, cues=False, finetuning=settings

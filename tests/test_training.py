@@ -40,7 +40,12 @@ def configure(*overrides: str) -> TrainConfig:
 
 
 def settings(folder: Path, models_dir: Path, codebook: Codebook) -> list[str]:
-    return [*write_corpus(folder, codebook), f"models_dir={models_dir}", "resamples=100"]
+    return [
+        *write_corpus(folder, codebook),
+        f"models_dir={models_dir}",
+        "resamples=100",
+        "behaviour=null",
+    ]
 
 
 def runs(models_dir: Path) -> list[Any]:

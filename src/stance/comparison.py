@@ -33,8 +33,8 @@ from stance.evaluation.metrics import (
     score,
     scores_under_weights,
 )
-from stance.model import StanceModel, load_model, point_alias
-from stance.tracking import DataSource, Run, start_run
+from stance.model import StanceModel, load_model
+from stance.tracking import DataSource, Run, open_store, start_run
 
 logger = logging.getLogger(__name__)
 
@@ -97,20 +97,12 @@ def evaluate(config: EvaluateConfig) -> Comparison:
     split = read_split(Path(config.data), Path(config.data).stem, codebook, columns)
     judged = {name: model.judge(split, config.operating_point) for name, model in models.items()}
     comparison = compare(judged, config.data, config.resamples, config.seed)
-    with start_run(
-        kind=config.tracking.kind,
-        name=f"compare on {split.name}",
-        uri=config.tracking.uri,
-        experiment=config.tracking.experiment,
-        models_dir=Path(config.models_dir),
-        tags={f"stance.model.{number}": m.digest for number, m in enumerate(models.values())},
-    ) as run:
+    store = open_store(config.tracking, config.models_dir)
+    tags = {f"stance.model.{name}": model.digest for name, model in models.items()}
+    with start_run(store, f"compare on {split.name}", tags=tags) as run:
         record_comparison(run, comparison, judged, split, config)
     if config.output:
         write_whole(Path(config.output), json.dumps(asdict(comparison), indent=2) + "\n")
-    if config.champion:
-        best = next(p for p, n in zip(config.models, models, strict=True) if n == comparison.best)
-        point_alias(Path(config.models_dir) / "champion", Path(best))
     return comparison
 
 

@@ -57,12 +57,19 @@ class StanceModel:
 
     def predict(self, texts: Sequence[str], operating_point: str | None = None) -> Prediction:
         """Label sentences, at the model's own operating point unless another is given."""
-        calibrated = self.probabilities(texts)
+        calibrated, predicted = self.label(texts, operating_point)
         return Prediction(
             calibrated,
-            decode_labels(self.decision.decide(calibrated, operating_point), self.codebook),
+            decode_labels(predicted, self.codebook),
             self.decision.uncertain(calibrated, operating_point),
         )
+
+    def label(
+        self, texts: Sequence[str], operating_point: str | None = None
+    ) -> tuple[Probabilities, NDArray[np.int8]]:
+        """Return calibrated probabilities and 0/1 predictions, both of shape (n, labels)."""
+        calibrated = self.probabilities(texts)
+        return calibrated, self.decision.decide(calibrated, operating_point)
 
     def probabilities(self, texts: Sequence[str]) -> Probabilities:
         """Return calibrated probabilities, shape (n, labels)."""
@@ -70,8 +77,7 @@ class StanceModel:
 
     def judge(self, split: Split, operating_point: str | None = None) -> Judged:
         """Predict a labelled split and put prediction and gold side by side."""
-        calibrated = self.probabilities(split.texts)
-        predicted = self.decision.decide(calibrated, operating_point)
+        calibrated, predicted = self.label(split.texts, operating_point)
         return Judged(split.gold, calibrated, predicted, split.groups, self.codebook.names)
 
     def save(self, directory: Path, card: str) -> None:

@@ -9,16 +9,18 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from stance.config import TrackingConfig
 from stance.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,17 @@ logger = logging.getLogger(__name__)
 Scalar = str | int | float | bool
 
 _PROCESS_TAG = "stance.process"
+_SWEEP_TAG = "stance.sweep"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs are recorded: `kind` is `mlflow` or `none`; an empty `uri` is local SQLite."""
+
+    kind: str
+    uri: str
+    experiment: str
+    models_dir: Path
 
 
 @dataclass(frozen=True)
@@ -167,36 +180,31 @@ class MlflowRun:
             self.warned.add(what)
 
 
+def open_store(tracking: TrackingConfig, models_dir: str) -> Store:
+    """Return the store that a config describes."""
+    return Store(tracking.kind, tracking.uri, tracking.experiment, Path(models_dir))
+
+
 @contextlib.contextmanager
 def start_run(
-    *,
-    kind: str,
-    name: str,
-    uri: str,
-    experiment: str,
-    models_dir: Path,
-    tags: Mapping[str, str] | None = None,
-    parent: str | None = None,
+    store: Store, name: str, *, tags: Mapping[str, str] | None = None, parent: str | None = None
 ) -> Iterator[Run]:
     """Open a run, and end it as what it was: FINISHED, FAILED by an exception, or KILLED.
 
     Args:
-        kind: `mlflow`, or `none` for a run that records nothing.
+        store: where to record it.
         name: the run's name.
-        uri: tracking URI; empty for SQLite at `models_dir/mlflow.db`.
-        experiment: the experiment's name; it is made if absent.
-        models_dir: home of the store and of its artifacts.
         tags: facts to record from the start.
         parent: id of the run that this one belongs to.
 
     Raises:
         UserError: the store cannot be reached or made.
     """
-    if kind == "none":
+    if store.kind == "none":
         yield SilentRun()
         return
-    client, address = _connect(uri, models_dir)
-    experiment_id = _experiment(client, experiment, uri, models_dir)
+    client, address = _connect(store)
+    experiment_id = _experiment(client, store)
     _close_dead_runs(client, experiment_id)
     links = {"mlflow.parentRunId": parent} if parent else {}
     run = client.create_run(
@@ -220,6 +228,110 @@ def start_run(
         client.set_terminated(run.info.run_id, status)
 
 
+def sweep_parent(store: Store, sweep: str) -> str | None:
+    """Find or make the run that stands above the runs of one sweep, and return its id.
+
+    The jobs of a sweep may be processes of their own: they know each other by the sweep's name.
+    """
+    if store.kind == "none":
+        return None
+    client, _ = _connect(store)
+    experiment_id = _experiment(client, store)
+    with _lock(store.models_dir):
+        found = client.search_runs([experiment_id], f"tags.`{_SWEEP_TAG}` = '{sweep}'")
+        if found:
+            return str(found[0].info.run_id)
+        tags = {_SWEEP_TAG: sweep, **code_version()}
+        parent = client.create_run(experiment_id, run_name=f"sweep {Path(sweep).name}", tags=tags)
+        client.set_terminated(parent.info.run_id)
+        return str(parent.info.run_id)
+
+
+@dataclass(frozen=True)
+class Child:
+    """A finished run of a sweep: its id, name, parameters and scalar metrics."""
+
+    id: str
+    name: str
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+
+
+def sweep_children(store: Store, parent: str) -> list[Child]:
+    """Return the finished runs of a sweep, oldest first."""
+    client, _ = _connect(store)
+    experiment_id = client.get_run(parent).info.experiment_id
+    runs = client.search_runs(
+        [experiment_id],
+        f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return [
+        Child(r.info.run_id, r.info.run_name, dict(r.data.params), dict(r.data.metrics))
+        for r in runs
+    ]
+
+
+def reopen_run(store: Store, run: str) -> Run:
+    """Return an ended run, to record a summary in."""
+    client, address = _connect(store)
+    experiment_id = client.get_run(run).info.experiment_id
+    return MlflowRun(run, f"{address}#/experiments/{experiment_id}/runs/{run}", client)
+
+
+def register_model(
+    store: Store,
+    run: Run,
+    directory: Path,
+    *,
+    name: str,
+    alias: str,
+    labels: Sequence[str],
+    tags: Mapping[str, str],
+) -> str:
+    """Register a saved model as the next version of `name`, give it an alias, return its number.
+
+    The version carries the model's files, this package's code and a pyfunc, with a signature and
+    an example, so that `mlflow models serve` and `spark_udf` work without this checkout.
+    """
+    client, _ = _connect(store)
+    import mlflow
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    package = Path(__file__).parent
+    outputs = [*(ColSpec("double", f"p_{label}") for label in labels)]
+    signature = ModelSignature(
+        Schema([ColSpec("string", "text")]),
+        Schema([*outputs, ColSpec("string", "labels"), ColSpec("boolean", "uncertain")]),
+    )
+    with mlflow.start_run(run_id=run.id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "serving.py"),
+            artifacts={"model": str(directory.resolve())},
+            code_paths=[str(package)],
+            signature=signature,
+            input_example=pd.DataFrame({"text": ["The ministry condemned the attack."]}),
+            pip_requirements=serving_requirements(),
+        )
+    version = mlflow.register_model(info.model_uri, name, tags=dict(tags))
+    client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
+
+
+def serving_requirements() -> list[str]:
+    """Return what a served model needs, at the versions installed here."""
+    from importlib import metadata
+
+    packages = ("numpy", "pandas", "scikit-learn", "scipy", "skops", "torch", "transformers")
+    return [
+        f"{name}=={metadata.version(name).partition('+')[0]}"
+        for name in (*packages, "PyYAML", "hydra-core", "mlflow")
+    ]
+
+
 def code_version() -> dict[str, str]:
     """Return the git commit of this checkout as a tag, marked when files differ from it."""
     here = Path(__file__).parent
@@ -240,12 +352,10 @@ def code_version() -> dict[str, str]:
 
 def without_password(text: str) -> str:
     """Hide the user part of every URI in a text."""
-    import re
-
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 
-def _connect(uri: str, models_dir: Path) -> tuple[Any, str]:
+def _connect(store: Store) -> tuple[Any, str]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
@@ -254,23 +364,19 @@ def _connect(uri: str, models_dir: Path) -> tuple[Any, str]:
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(uri or _local_store(models_dir))
-    return mlflow.MlflowClient(), uri or "http://127.0.0.1:5000/"
+    local = f"sqlite:///{(store.models_dir / 'mlflow.db').resolve()}"
+    mlflow.set_tracking_uri(store.uri or local)
+    return mlflow.MlflowClient(), store.uri or "http://127.0.0.1:5000/"
 
 
-def _local_store(models_dir: Path) -> str:
-    return f"sqlite:///{(models_dir / 'mlflow.db').resolve()}"
-
-
-def _experiment(client: Any, name: str, uri: str, models_dir: Path) -> str:
+def _experiment(client: Any, store: Store) -> str:
     """Find or make the experiment under a lock: processes crash each other on a fresh store."""
     from mlflow.exceptions import MlflowException
 
-    artifacts = None if uri else (models_dir / "mlruns").resolve().as_uri()
+    artifacts = None if store.uri else (store.models_dir / "mlruns").resolve().as_uri()
+    name = store.experiment
     try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-        with (models_dir / ".mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _lock(store.models_dir):
             found = client.get_experiment_by_name(name)
             if found is None:
                 return str(client.create_experiment(name, artifact_location=artifacts))
@@ -279,8 +385,16 @@ def _experiment(client: Any, name: str, uri: str, models_dir: Path) -> str:
             return str(found.experiment_id)
     except (MlflowException, OSError) as error:
         reason = without_password(" ".join(str(error).split()))[:300]
-        where = without_password(uri) or str(models_dir / "mlflow.db")
+        where = without_password(store.uri) or str(store.models_dir / "mlflow.db")
         raise UserError(f"tracking.uri: MLflow cannot start at {where}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _lock(models_dir: Path) -> Iterator[None]:
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with (models_dir / ".mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _close_dead_runs(client: Any, experiment_id: str) -> None:

@@ -18,10 +18,18 @@ from stance.corpus.examples import Columns, Split, check_learnable, read_corpus
 from stance.decision import fit_decision
 from stance.errors import UserError
 from stance.evaluation import plots
+from stance.evaluation.behaviour import (
+    PassRate,
+    failures,
+    pass_rates,
+    read_suite,
+    run_suite,
+)
 from stance.evaluation.card import model_card
 from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
 from stance.model import StanceModel
-from stance.tracking import DataSource, Run, start_run
+from stance.sweeps import summarize_sweep
+from stance.tracking import DataSource, Run, open_store, start_run, sweep_parent
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +44,12 @@ class TrainingResult:
     scores: dict[str, dict[str, Interval]]
 
 
-def train(config: TrainConfig) -> TrainingResult:
+def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
     """Train one classifier, judge it on the splits asked for, and save and record it.
+
+    Args:
+        config: the run's settings.
+        sweep: name of the sweep that this run is a part of; its runs share a parent.
 
     Raises:
         UserError: the corpus, the checkpoint or a setting cannot be used.
@@ -51,15 +63,10 @@ def train(config: TrainConfig) -> TrainingResult:
     for split in corpus.values():
         logger.info("%s: %d sentences, %s", split.name, len(split), _counts(split))
 
-    tracking = config.tracking
-    with start_run(
-        kind=tracking.kind,
-        name=config.name,
-        uri=tracking.uri,
-        experiment=tracking.experiment,
-        models_dir=Path(config.models_dir),
-        tags={"stance.model_dir": str(directory)},
-    ) as run:
+    store = open_store(config.tracking, config.models_dir)
+    parent = sweep_parent(store, sweep) if sweep else None
+    tags = {"stance.model_dir": str(directory)}
+    with start_run(store, config.name, tags=tags, parent=parent) as run:
         run.log_parameters(parameters(config))
         run.log_text(
             yaml.safe_dump(OmegaConf.to_container(OmegaConf.structured(config))), "config.yaml"
@@ -86,6 +93,8 @@ def train(config: TrainConfig) -> TrainingResult:
             record_judgement(run, name, corpus[name], judged, scores[name])
             logger.info("%s: %s %s", name, PRIMARY, scores[name][PRIMARY])
 
+        behaviour = check_behaviour(model, config, run)
+
         model.record = {
             "run": run.id,
             "seed": config.seed,
@@ -97,12 +106,15 @@ def train(config: TrainConfig) -> TrainingResult:
                 name: {key: [v.value, v.low, v.high] for key, v in values.items()}
                 for name, values in scores.items()
             },
+            "behaviour": {name: vars(rate) for name, rate in behaviour.items()},
             "parameters": parameters(config),
             "versions": versions(),
         }
         card = model_card(config.name, classifier.kind, codebook, scores, model.record)
         model.save(directory, card)
         run.set_tags({"stance.model_digest": model.digest})
+    if parent:
+        summarize_sweep(store, parent)
     logger.info("saved %s (%s)", directory, model.digest[:12])
     return TrainingResult(directory, scores)
 
@@ -157,6 +169,20 @@ def record_judgement(
     run.log_figure(plots.reliability(judged), f"{name}/reliability.png")
     run.log_figure(plots.label_set_confusion(judged), f"{name}/label_sets.png")
     run.log_table(worst_errors(split, judged), f"{name}/worst_errors.json")
+
+
+def check_behaviour(model: StanceModel, config: TrainConfig, run: Run) -> dict[str, PassRate]:
+    """Run the behaviour suite, if the config names one, and record pass rates and failures."""
+    if not config.behaviour:
+        return {}
+    cases = read_suite(Path(config.behaviour), model.codebook)
+    outcomes = run_suite(model.label, cases, model.codebook)
+    rates = pass_rates(outcomes)
+    run.log_metrics({f"behaviour/{name}": rate.rate for name, rate in rates.items()})
+    run.log_figure(plots.behaviour(rates), "behaviour/pass_rates.png")
+    run.log_table(failures(outcomes), "behaviour/failures.json")
+    logger.info("behaviour: %s of the cases pass", rates["all"])
+    return rates
 
 
 def worst_errors(split: Split, judged: Judged) -> dict[str, list[Any]]:

@@ -47,11 +47,11 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
         trainer = _LengthTrainer(
             model=classifier.model,
             args=_arguments(settings, folder),
-            train_dataset=_Encoded(classifier, train),
-            eval_dataset=_Encoded(classifier, validation),
+            train_dataset=Encoded(classifier, train),
+            eval_dataset=Encoded(classifier, validation),
             data_collator=_Collator(classifier),
             compute_metrics=_average_precision,
-            optimizers=(_optimizer(classifier.model, settings), None),
+            optimizers=(build_optimizer(classifier.model, settings), None),
             callbacks=[
                 EarlyStoppingCallback(early_stopping_patience=settings.patience),
                 _Forward(log),
@@ -64,7 +64,7 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
     classifier.model.eval()
 
 
-class _Encoded(Dataset[dict[str, Any]]):
+class Encoded(Dataset[dict[str, Any]]):
     """A split as token ids and targets, encoded once."""
 
     def __init__(self, classifier: TransformerClassifier, split: Split) -> None:
@@ -98,7 +98,7 @@ class _Collator:
         return {**batch, "labels": labels}
 
 
-class _LengthBatches(Sampler[list[int]]):
+class LengthBatches(Sampler[list[int]]):
     """Batches of rows of like length, in a new random order each epoch."""
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -126,13 +126,13 @@ class _LengthTrainer(Trainer):
     """`Trainer` with batches by length."""
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        dataset = cast(_Encoded, self.train_dataset)
+        dataset = cast(Encoded, self.train_dataset)
         lengths = [len(ids) for ids in dataset.ids]
-        batches = _LengthBatches(lengths, self.args.per_device_train_batch_size, self.args.seed)
+        batches = LengthBatches(lengths, self.args.per_device_train_batch_size, self.args.seed)
         return DataLoader(dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[dict[str, Any]]:
-        dataset = cast(_Encoded, eval_dataset or self.eval_dataset)
+        dataset = cast(Encoded, eval_dataset or self.eval_dataset)
         return DataLoader(dataset, batch_size=_EVAL_BATCH, collate_fn=self.data_collator)
 
 
@@ -175,7 +175,7 @@ def _arguments(settings: Finetuning, folder: str) -> TrainingArguments:
     )
 
 
-def _optimizer(model: Any, settings: Finetuning) -> torch.optim.Optimizer:
+def build_optimizer(model: Any, settings: Finetuning) -> torch.optim.Optimizer:
     """AdamW with its own rate for the head and, if asked, lower rates for lower layers."""
     encoder = {id(p) for p in model.base_model.parameters()}
     layers = model.config.num_hidden_layers

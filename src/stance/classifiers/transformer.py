@@ -24,7 +24,8 @@ from stance.cues import CueMatcher
 from stance.errors import UserError
 from stance.text.normalize import normalize
 
-transformers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it lists new weights
 
 _SETTINGS = "transformer.json"
 _PACKAGE = "package:"

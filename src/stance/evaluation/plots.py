@@ -1,6 +1,7 @@
 """Pictures of a judged split. Each function returns a matplotlib figure and shows nothing."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stance.codebook import NONE
+from stance.evaluation.behaviour import PassRate
 from stance.evaluation.metrics import ECE_BINS, Judged
 
 _COMMON_SETS = 12
@@ -88,6 +90,49 @@ def label_set_confusion(judged: Judged) -> Figure:
             fontsize=8,
             color="white" if dark else "black",
         )
+    return figure
+
+
+def behaviour(rates: Mapping[str, PassRate]) -> Figure:
+    """Draw the pass rate of each construct with its interval."""
+    figure = Figure(figsize=(7, 1.5 + 0.3 * len(rates)), layout="constrained")
+    axes = figure.subplots()
+    names = list(rates)[::-1]
+    values = np.array([rates[name].rate for name in names])
+    low = values - np.array([rates[name].low for name in names])
+    high = np.array([rates[name].high for name in names]) - values
+    axes.barh(names, values, xerr=[low, high], color="steelblue", ecolor="grey", capsize=2)
+    for row, name in enumerate(names):
+        axes.text(
+            0.01, row, f"{rates[name].passed}/{rates[name].total}", va="center", color="white"
+        )
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("share of cases kept, 95 % interval")
+    axes.set_title("Behaviour by construct")
+    return figure
+
+
+def sweep_effects(effects: Mapping[str, Sequence[tuple[str, float]]], score: str) -> Figure:
+    """Draw the score of every run over each parameter that varied, widest spread first."""
+
+    def spread(name: str) -> float:
+        means = [np.mean([s for v, s in effects[name] if v == value]) for value in _values(name)]
+        return float(max(means) - min(means))
+
+    def _values(name: str) -> list[str]:
+        return sorted({value for value, _ in effects[name]})
+
+    names = sorted(effects, key=spread, reverse=True)[:8]
+    figure = Figure(figsize=(3.2 * len(names) + 1, 4), layout="constrained")
+    for axes, name in zip(
+        np.atleast_1d(figure.subplots(1, len(names), sharey=True)), names, strict=True
+    ):
+        values = _values(name)
+        axes.plot([values.index(v) for v, _ in effects[name]], [s for _, s in effects[name]], "o")
+        axes.set_xticks(range(len(values)), values, rotation=30, ha="right")
+        axes.set_title(f"{name} (spread {spread(name):.3f})", fontsize=9)
+        axes.grid(alpha=0.3)
+    figure.supylabel(score)
     return figure
 
 

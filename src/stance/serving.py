@@ -1,0 +1,43 @@
+"""The pyfunc that registered models carry: MLflow reads this file as "model from code", no pickle.
+
+Input: a table with a column `text`, one sentence a row. Output: one probability column `p_<label>`
+per label, `labels` (names joined by commas, empty for none) and `uncertain`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
+
+from stance.errors import UserError
+from stance.model import StanceModel, load_model
+
+TEXT = "text"
+ARTIFACT = "model"
+
+
+class StancePyfunc(PythonModel):
+    """A saved stance model behind MLflow's interface; the manifest is checked at loading."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the model from the artifacts of the registered version."""
+        self.model: StanceModel = load_model(Path(context.artifacts[ARTIFACT]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Label the sentences of the column `text`."""
+        if TEXT not in model_input.columns:
+            raise UserError(f"no column {TEXT!r}; found {', '.join(map(str, model_input.columns))}")
+        prediction = self.model.predict([str(text) for text in model_input[TEXT]])
+        table = pd.DataFrame(
+            prediction.probabilities.round(6),
+            columns=[f"p_{name}" for name in self.model.codebook.names],
+            index=model_input.index,
+        )
+        table["labels"] = [",".join(labels) for labels in prediction.label_sets]
+        table["uncertain"] = prediction.uncertain
+        return table
+
+
+set_model(StancePyfunc())

@@ -1,0 +1,51 @@
+"""The run above the runs of a sweep: a table of them, the best one, and what mattered."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from stance.evaluation import plots
+from stance.evaluation.metrics import PRIMARY
+from stance.tracking import Child, Store, reopen_run, sweep_children
+
+_SCORE = f"validation/{PRIMARY}"
+
+
+def summarize_sweep(store: Store, parent: str) -> None:
+    """Write the summary of the runs that have finished so far into the parent run."""
+    children = [child for child in sweep_children(store, parent) if _SCORE in child.metrics]
+    if not children:
+        return
+    best = max(children, key=lambda child: child.metrics[_SCORE])
+    run = reopen_run(store, parent)
+    run.log_table(sweep_table(children), "sweep.json")
+    run.log_metrics({_SCORE: best.metrics[_SCORE]}, step=len(children))
+    run.set_tags({"stance.best_run": best.id, "stance.best_name": best.name})
+    effects = {
+        name: [(child.parameters[name], child.metrics[_SCORE]) for child in children]
+        for name in varied(children)
+    }
+    if effects:
+        run.log_figure(plots.sweep_effects(effects, _SCORE), "what_mattered.png")
+
+
+def varied(children: Sequence[Child]) -> list[str]:
+    """Name the parameters that all runs have and that differ between them."""
+    shared = set.intersection(*(set(child.parameters) for child in children))
+    return sorted(n for n in shared if len({child.parameters[n] for child in children}) > 1)
+
+
+def sweep_table(children: Sequence[Child]) -> dict[str, list[Any]]:
+    """Return a row per run, the best first: what varied, then the validation scores."""
+    ordered = sorted(children, key=lambda child: -child.metrics[_SCORE])
+    scores = sorted(
+        name
+        for name in ordered[0].metrics
+        if name.startswith("validation/f1")
+        and name.count("/") < 3
+        and not name.endswith(("/low", "/high"))
+    )
+    return {
+        "run": [child.name for child in ordered],
+        **{name: [child.parameters[name] for child in ordered] for name in varied(children)},
+        **{name: [round(child.metrics[name], 4) for child in ordered] for name in scores},
+    }
