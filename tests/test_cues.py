@@ -51,6 +51,7 @@ FOUND = [
     ("condemnation", "accuse", "Norway rejected the accusations.", "accusations"),
     ("condemnation", "stand_accused", "The regime has long been accused of cruelty.", "accused"),
     ("condemnation", "allege", "The party alleges that the count was rigged.", "alleges"),
+    ("condemnation", "charge_with", "Lima charged Quito with arming the gang.", "charged"),
     ("condemnation", "blame", "Villagers blamed the dam company.", "blamed"),
     (
         "condemnation",
@@ -264,6 +265,7 @@ BLOCKED = [
     ("condemnation", "condemn", "Condemned prisoners sang.", "other sense"),
     ("condemnation", "criticise", "To avoid criticism, she left.", "negated"),
     ("condemnation", "stand_accused", "A clerk accused of theft was jailed.", "other sense"),
+    ("condemnation", "charge_with", "Two men were charged with theft.", "other sense"),
     ("condemnation", "blame", "Do not blame the teachers.", "negated"),
     ("condemnation", "blame", "Poor harvests were blamed on drought.", "other sense"),
     ("threat", "threaten_to", "He has not threatened to resign.", "negated"),
