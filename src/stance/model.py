@@ -4,12 +4,13 @@
 damaged or foreign directory is refused and nothing in it is run or unpickled.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stance.classifiers.base import Classifier, Probabilities
+from stance.classifiers.base import TORCH, Classifier, Probabilities
 from stance.classifiers.build import load_classifier
 from stance.codebook import Codebook
 from stance.corpus.examples import Split, decode_labels
@@ -28,6 +29,7 @@ from stance.evaluation.metrics import Judged
 MANIFEST = "manifest.json"
 DESCRIPTION = "stance.json"
 CARD = "README.md"
+SEEN = "seen.txt"
 FORMAT = 1
 
 
@@ -46,13 +48,17 @@ class Prediction:
 
 @dataclass
 class StanceModel:
-    """A classifier with its decision and codebook, and the record of how it came about."""
+    """A classifier with its decision and codebook, and the record of how it came about.
+
+    `seen` holds the keys (`sentence_key`) of the sentences it was trained and tuned on.
+    """
 
     name: str
     classifier: Classifier
     decision: Decision
     codebook: Codebook
     record: dict[str, Any] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
     digest: str = ""
 
     def predict(self, texts: Sequence[str], operating_point: str | None = None) -> Prediction:
@@ -103,6 +109,7 @@ class StanceModel:
                 "record": self.record,
             }
             _write_json(beside / DESCRIPTION, description)
+            (beside / SEEN).write_text("".join(f"{key}\n" for key in sorted(self.seen)))
             (beside / CARD).write_text(card, encoding="utf-8")
             self.digest = seal(beside)
             beside.chmod(0o755)
@@ -111,29 +118,80 @@ class StanceModel:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def load_model(directory: Path) -> StanceModel:
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a saved model says of itself before its weights are loaded."""
+
+    directory: Path
+    name: str
+    kind: str
+    codebook: Codebook
+    decision: Decision
+    record: dict[str, Any]
+    digest: str
+
+
+def load_model(directory: Path, engine: str = TORCH) -> StanceModel:
     """Verify and load a saved model.
+
+    Args:
+        directory: where it lies.
+        engine: what computes a transformer, one of `ENGINES`.
+
+    Raises:
+        UserError: there is no model here, or a file is missing, foreign or changed, or the model
+            has no such engine.
+    """
+    return load_described(describe_model(directory), engine)
+
+
+def describe_model(directory: Path) -> ModelDescription:
+    """Verify a saved model and read what it says of itself.
 
     Raises:
         UserError: there is no model here, or a file is missing, foreign or changed.
     """
     digest = verify(directory)
-    try:
-        description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] != FORMAT:
-            raise UserError(
-                f"{directory}: model format {description['format']!r}, expected {FORMAT}"
-            )
-        codebook = Codebook.from_mapping(description["codebook"], f"{directory}/{DESCRIPTION}")
-        classifier = load_classifier(description["kind"], directory, codebook)
-        return StanceModel(
-            name=description["name"],
-            classifier=classifier,
-            decision=Decision.from_mapping(description["decision"]),
-            codebook=codebook,
-            record=description["record"],
+    with _readable(directory):
+        values = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise UserError(f"{directory}: model format {values['format']!r}, expected {FORMAT}")
+        return ModelDescription(
+            directory=directory,
+            name=values["name"],
+            kind=values["kind"],
+            codebook=Codebook.from_mapping(values["codebook"], f"{directory}/{DESCRIPTION}"),
+            decision=Decision.from_mapping(values["decision"]),
+            record=values["record"],
             digest=digest,
         )
+
+
+def load_described(description: ModelDescription, engine: str = TORCH) -> StanceModel:
+    """Load the weights of a model whose files have been verified.
+
+    Raises:
+        UserError: a file cannot be read, or the model has no such engine.
+    """
+    directory = description.directory
+    with _readable(directory):
+        return StanceModel(
+            name=description.name,
+            classifier=load_classifier(
+                description.kind, directory, description.codebook, engine=engine
+            ),
+            decision=description.decision,
+            codebook=description.codebook,
+            record=description.record,
+            seen=frozenset((directory / SEEN).read_text().split()),
+            digest=description.digest,
+        )
+
+
+@contextlib.contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{directory}: not a model that this version can load: {reason}") from error

@@ -5,7 +5,7 @@ Each branch imports its own classifier, so that the baseline never waits for tor
 
 from pathlib import Path
 
-from stance.classifiers.base import Classifier
+from stance.classifiers.base import AUTO, TORCH, Classifier
 from stance.codebook import Codebook
 from stance.config import ModelConfig, RulesConfig, TfidfConfig, TransformerConfig
 from stance.errors import UserError
@@ -59,12 +59,16 @@ def build_classifier(config: ModelConfig, codebook: Codebook, seed: int) -> Clas
     raise UserError(f"model: no classifier belongs to {type(config).__name__}")
 
 
-def load_classifier(kind: str, directory: Path, codebook: Codebook) -> Classifier:
+def load_classifier(
+    kind: str, directory: Path, codebook: Codebook, *, engine: str = TORCH
+) -> Classifier:
     """Load the classifier of a saved model whose files have been verified.
 
     Raises:
-        UserError: no classifier of this kind exists.
+        UserError: no classifier of this kind exists, or it has no such engine.
     """
+    if kind != "transformer" and engine not in (AUTO, TORCH):
+        raise UserError(f"engine: {engine!r} computes transformers; {directory} is of kind {kind}")
     match kind:
         case "rules":
             from stance.classifiers.rules import RulesClassifier
