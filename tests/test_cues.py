@@ -171,6 +171,12 @@ FOUND = [
     ),
     (
         "mediation",
+        "third_envoy",
+        "The special envoy flew in for talks with both camps.",
+        "special envoy",
+    ),
+    (
+        "mediation",
         "call_for_dialogue",
         "Palau urged both sides to resume negotiations.",
         "urged",
@@ -288,6 +294,7 @@ BLOCKED = [
     ("mediation", "go_between", "Funds passed an intermediary bank.", "other sense"),
     ("mediation", "host", "Bonn hosted a meeting of bankers.", "no third party"),
     ("mediation", "call_for_dialogue", "Kiribati called for talks.", "no third party"),
+    ("mediation", "third_envoy", "The special envoy opened a school.", "no third party"),
     ("mediation", "envoy", "The envoy opened a school.", "no third party"),
     ("retaliation", "retaliate", "Benin will not retaliate.", "negated"),
     ("retaliation", "retaliate", "Nepal may retaliate.", "speculative"),
