@@ -129,6 +129,8 @@ FOUND = [
         "They gave the crew 48 hours to leave.",
         "gave the crew 48 hours to leave",
     ),
+    ("threat", "no_choice", "We will be forced to strike, the union said.", "will be forced to"),
+    ("threat", "weigh_cost", "Seoul is considering sanctions against the firm.", "considering"),
     ("threat", "plan_to_retaliate", "Ghana promised countermeasures.", "promised"),
     ("threat", "announce_cost", "Lima said it would expel two envoys.", "said"),
     ("mediation", "mediate", "Oman has mediated since June.", "mediated"),
@@ -193,6 +195,7 @@ FOUND = [
         "The abbot tried to bring the two factions to the table.",
         "bring",
     ),
+    ("mediation", "step_in", "The bishop stepped in to settle it.", "stepped in"),
     (
         "mediation",
         "between",
@@ -251,6 +254,12 @@ FOUND = [
         "retaliation",
         "deed_because",
         "Peru expelled two consuls over the shelling.",
+        "expelled",
+    ),
+    (
+        "retaliation",
+        "deed_after",
+        "Rome expelled two spies after Tirana expelled a consul.",
         "expelled",
     ),
     (

@@ -15,7 +15,7 @@ in the codebook; here is only how its patterns act together:
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -74,14 +74,7 @@ class _CompiledRule:
     pattern: re.Pattern[str]
     conditions: tuple[_Condition, ...]
 
-    def find(self, plain: "_Plain", starts: Sequence[int]) -> Iterator[Cue]:
-        end = 0
-        for start in starts:
-            if start >= end and (match := self.pattern.match(plain.copy, start)):
-                end = match.end()
-                yield self._judged(plain, start, end)
-
-    def _judged(self, plain: "_Plain", start: int, end: int) -> Cue:
+    def judge(self, plain: "_Plain", start: int, end: int) -> Cue:
         before, after = plain.copy[max(0, start - _REACH) : start], plain.copy[end : end + _REACH]
         around = f"{before}@{after}"
         blocked = next(
@@ -126,17 +119,18 @@ class CueMatcher:
     def find(self, text: str) -> list[Cue]:
         """Return all cues in `text`, blocked ones too, in the order in which they begin."""
         plain = _Plain(text)
-        starts = self._starts(plain.copy)
-        found = chain.from_iterable(rule.find(plain, starts) for rule in self._rules if starts)
-        return sorted(found, key=lambda cue: (cue.start, cue.end))
-
-    def _starts(self, copy: str) -> list[int]:
-        starts = []
-        match = self._begins.search(copy)
-        while match:
-            starts.append(match.start())
-            match = self._begins.search(copy, match.start() + 1)
-        return starts
+        found = []
+        ends = [0] * len(self._rules)  # a rule's cues do not overlap
+        begin = self._begins.search(plain.copy)
+        while begin:
+            start = begin.start()
+            for number, rule in enumerate(self._rules):
+                match = rule.pattern.match(plain.copy, start)
+                if match and start >= ends[number]:
+                    ends[number] = match.end()
+                    found.append(rule.judge(plain, start, match.end()))
+            begin = self._begins.search(plain.copy, start + 1)
+        return found
 
     def labels(self, text: str) -> tuple[str, ...]:
         """Return the labels that have a cue in `text` which counts, in the codebook's order."""
