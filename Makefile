@@ -8,7 +8,7 @@ READY := .venv/ready
 train: $(READY) ## train baseline and transformer, compare them on the test split, name a champion
 	$(BIN)/python train.py --multirun model=tfidf,minilm
 	$(BIN)/python evaluate.py models=[models/tfidf-seed1,models/minilm-seed1] \
-		data=data/stance/test.jsonl champion=true
+		data=data/stance/test.jsonl promote=true
 	@echo
 	@echo "runs:  make ui                 then open http://127.0.0.1:5000"
 	@echo "next:  $(BIN)/python predict.py input=ARTICLE.txt"

@@ -12,15 +12,15 @@ multiple test procedure"; Berg-Kirkpatrick, Burkett and Klein (2012) on the pair
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stance.config import EvaluateConfig
-from stance.corpus.examples import Columns, Split, read_split
+from stance.config import EvaluateConfig, columns_of
+from stance.corpus.examples import Split, read_split, sentence_key
 from stance.errors import UserError
 from stance.evaluation import plots
 from stance.evaluation.metrics import (
@@ -34,7 +34,7 @@ from stance.evaluation.metrics import (
     scores_under_weights,
 )
 from stance.model import StanceModel, load_model
-from stance.tracking import DataSource, Run, open_store, start_run
+from stance.tracking import DataSource, Run, open_store, start_run_if_possible
 
 logger = logging.getLogger(__name__)
 
@@ -79,47 +79,83 @@ class Comparison:
         return max(self.scores, key=lambda name: self.scores[name][PRIMARY].value)
 
 
-def evaluate(config: EvaluateConfig) -> Comparison:
-    """Judge and compare the models that a config names, and record it.
+@dataclass(frozen=True)
+class Evaluation:
+    """Models judged on one labelled file: where each lies, the file, and the comparison."""
+
+    directories: dict[str, Path]
+    models: dict[str, StanceModel]
+    split: Split
+    comparison: Comparison
+    report: Path
+
+
+def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluation:
+    """Judge and compare the models that a config names; record it in MLflow and on disk.
+
+    Args:
+        config: the settings.
+        reference: a saved model to compare all others with; the first one named if omitted.
 
     Raises:
-        UserError: a model or the file cannot be used, or models have different codebooks.
+        UserError: a model or the file cannot be used, models have different codebooks, or one of
+            them was trained on sentences of the file.
     """
-    models = load_models([Path(path) for path in config.models])
-    columns = Columns(
-        text=config.columns.text_column,
-        labels=config.columns.label_column,
-        id=config.columns.id_column,
-        group=config.columns.group_column,
-        separator=config.columns.label_separator,
-    )
+    directories = _directories(config.models, reference)
+    models = load_models(directories)
     codebook = next(iter(models.values())).codebook
-    split = read_split(Path(config.data), Path(config.data).stem, codebook, columns)
+    split = read_split(
+        Path(config.data_file), Path(config.data_file).stem, codebook, columns_of(config.columns)
+    )
+    if not config.allow_overlap:
+        check_unseen(models, split, config.data_file)
     judged = {name: model.judge(split, config.operating_point) for name, model in models.items()}
-    comparison = compare(judged, config.data, config.resamples, config.seed)
+    comparison = compare(judged, config.data_file, config.resamples, config.seed)
+    report = Path(config.output or Path(config.models_dir) / "evaluations" / f"{split.name}.json")
+    write_whole(report, json.dumps(asdict(comparison), indent=2) + "\n")
     store = open_store(config.tracking, config.models_dir)
     tags = {f"stance.model.{name}": model.digest for name, model in models.items()}
-    with start_run(store, f"compare on {split.name}", tags=tags) as run:
+    with start_run_if_possible(store, f"compare on {split.name}", tags) as run:
         record_comparison(run, comparison, judged, split, config)
-    if config.output:
-        write_whole(Path(config.output), json.dumps(asdict(comparison), indent=2) + "\n")
-    return comparison
+    return Evaluation(directories, models, split, comparison, report)
 
 
-def load_models(directories: Sequence[Path]) -> dict[str, StanceModel]:
-    """Load models by the name of their directory.
+def check_unseen(models: Mapping[str, StanceModel], split: Split, path: str) -> None:
+    """Hold that no model learnt from a sentence of the file.
 
     Raises:
-        UserError: none is named, one is named twice, or their codebooks differ.
+        UserError: one did; the message counts the rows.
     """
-    if not directories:
+    keys = [sentence_key(text) for text in split.texts]
+    for name, model in models.items():
+        known = sum(key in model.seen for key in keys)
+        if known:
+            raise UserError(
+                f"{path}: {name!r} was trained or tuned on {known} of its {len(keys)} sentences; "
+                f"allow_overlap=true judges all the same"
+            )
+
+
+def _directories(paths: Sequence[str], reference: Path | None) -> dict[str, Path]:
+    """Name each saved model by its folder, the reference first."""
+    if not paths:
         raise UserError("models: name at least one saved model, as in models=[models/NAME]")
-    models: dict[str, StanceModel] = {}
-    for directory in directories:
-        name = directory.resolve().name
-        if name in models:
+    directories = {} if reference is None else {reference.resolve().name: reference}
+    for path in paths:
+        name = Path(path).resolve().name
+        if name in directories and directories[name] != reference:
             raise UserError(f"models: {name!r} is named twice")
-        models[name] = load_model(directory)
+        directories[name] = Path(path)
+    return directories
+
+
+def load_models(directories: Mapping[str, Path]) -> dict[str, StanceModel]:
+    """Load saved models.
+
+    Raises:
+        UserError: one cannot be loaded, or their codebooks differ.
+    """
+    models = {name: load_model(directory) for name, directory in directories.items()}
     reference, *others = models.values()
     for other in others:
         if other.codebook.digest != reference.codebook.digest:
@@ -191,7 +227,7 @@ def record_comparison(
     config: EvaluateConfig,
 ) -> None:
     """Record scores, differences and pictures."""
-    run.log_data(DataSource(split.name, config.data, split.digest, len(split), "evaluation"))
+    run.log_data(DataSource(split.name, config.data_file, split.digest, len(split), "evaluation"))
     for name, scores in comparison.scores.items():
         run.log_metrics({f"{name}/{key}": value.value for key, value in scores.items()})
         run.log_figure(plots.precision_recall(judged[name]), f"{name}/precision_recall.png")
@@ -251,6 +287,7 @@ def write_whole(path: Path, text: str) -> None:
         UserError: the file cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
         ) as stream:

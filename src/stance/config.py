@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from stance.corpus.examples import Columns
 from stance.decision import METHODS, check_operating_point
 from stance.errors import UserError
 
@@ -147,7 +148,7 @@ class EvaluateConfig:
     """`evaluate.py`: judge saved models on one labelled file, compare them, promote the best."""
 
     models: list[str] = MISSING
-    data: str = MISSING
+    data_file: str = MISSING
     columns: DataConfig = MISSING
     operating_point: str | None = None
     resamples: int = limited(low=100)
@@ -166,9 +167,12 @@ class PredictConfig:
     """`predict.py`: label every sentence of documents."""
 
     input: str = MISSING
+    input_format: str = limited(choices=("txt", "csv", "tsv", "jsonl"))
     output: str | None = None
     model_dir: str = MISSING
+    engine: str = limited(choices=("auto", "torch", "onnx", "onnx_int8"))
     operating_point: str | None = None
+    workers: int = limited(low=0, high=1024)
     unit: str = limited(choices=("document", "sentence"))
     text_column: str = MISSING
     id_column: str = ""
@@ -210,6 +214,17 @@ def read_config(values: DictConfig, schema: type[T]) -> T:
         if point is not None:
             _check_point(key, point)
     return config
+
+
+def columns_of(data: DataConfig) -> Columns:
+    """Return the column names that a data config gives."""
+    return Columns(
+        text=data.text_column,
+        labels=data.label_column,
+        id=data.id_column,
+        group=data.group_column,
+        separator=data.label_separator,
+    )
 
 
 def parameters(config: TrainConfig) -> dict[str, str | int | float | bool]:

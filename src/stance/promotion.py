@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stance.comparison import Comparison, Difference, write_whole
-from stance.config import GatesConfig
+from stance.comparison import Comparison, Difference, Evaluation, evaluate, write_whole
+from stance.config import EvaluateConfig, GatesConfig
 from stance.evaluation.behaviour import pass_rates, read_suite, run_suite
-from stance.evaluation.metrics import Interval
+from stance.evaluation.metrics import PRIMARY, Interval
 from stance.model import StanceModel, point_alias
+from stance.tracking import open_store, register_model, start_run_if_possible
 
 CHAMPION = "champion"
 
@@ -54,24 +55,71 @@ class Promotion:
         return "; ".join(failed) or "every gate holds"
 
 
+def promote(config: EvaluateConfig) -> tuple[Evaluation, Promotion]:
+    """Judge models beside the champion, and promote the best of them if every gate holds.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    models_dir = Path(config.models_dir)
+    alias = models_dir / CHAMPION
+    champion = alias.resolve() if alias.exists() else None
+    evaluation = evaluate(config, reference=champion)
+    named = [Path(path).resolve().name for path in config.models]
+    scores = evaluation.comparison.scores
+    name = max(named, key=lambda candidate: scores[candidate][PRIMARY].value)
+    candidate, directory = evaluation.models[name], evaluation.directories[name].resolve()
+    beside = next((d for d in evaluation.comparison.differences if d.second == name), None)
+    promotion = decide_promotion(
+        candidate,
+        evaluation.comparison,
+        config.gates,
+        name=name,
+        texts=evaluation.split.texts,
+        beside_champion=beside if champion else None,
+    )
+    record = carry_out(promotion, directory, models_dir)
+    tags = {
+        "stance.promotion": "granted" if promotion.granted else "refused",
+        "stance.promotion.reason": promotion.reason,
+        "stance.model_digest": candidate.digest,
+    }
+    store = open_store(config.tracking, config.models_dir)
+    with start_run_if_possible(store, f"promote {name}", tags) as run:
+        run.log_text(record.read_text(encoding="utf-8"), "promotion.json")
+        if promotion.granted and run.id:
+            register_model(
+                store,
+                run,
+                directory,
+                name=config.registered_name,
+                alias=CHAMPION,
+                labels=candidate.codebook.names,
+                tags=tags,
+            )
+    return evaluation, promotion
+
+
 def decide_promotion(
     candidate: StanceModel,
     comparison: Comparison,
     gates: GatesConfig,
-    texts: Sequence[str],
+    *,
     name: str,
+    texts: Sequence[str],
+    beside_champion: Difference | None,
 ) -> Promotion:
     """Put a judged candidate through the gates.
 
     Args:
         candidate: the model.
-        comparison: scores of the candidate, and its difference from the champion if there is one.
+        comparison: holds the candidate's scores.
         gates: the bounds.
-        texts: sentences to measure latency on.
         name: the candidate's name in `comparison`.
+        texts: sentences to measure latency on.
+        beside_champion: the difference from the present champion, if there is another one.
     """
     scores = comparison.scores[name]
-    against = next((d for d in comparison.differences if d.second == name), None)
     found = [
         *_label_gates(scores, gates.f1_floor),
         Gate(
@@ -83,8 +131,8 @@ def decide_promotion(
         *_behaviour_gates(candidate, gates),
         _latency_gate(candidate, gates.latency_ceiling_ms, texts),
     ]
-    if against is not None:
-        found.append(_champion_gate(against, gates.tolerance))
+    if beside_champion is not None:
+        found.append(_champion_gate(beside_champion, gates.tolerance))
     return Promotion(name, candidate.digest, comparison.data, tuple(found))
 
 
@@ -105,7 +153,7 @@ def _champion_gate(difference: Difference, tolerance: float) -> Gate:
         f"difference in macro F1 surely above -{tolerance:.3f}",
         f"{difference.difference.value:+.3f} "
         f"[{difference.difference.low:+.3f}, {difference.difference.high:+.3f}]",
-        difference.difference.low >= -tolerance or difference.first == difference.second,
+        difference.difference.low >= -tolerance,
     )
 
 

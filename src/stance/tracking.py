@@ -228,6 +228,18 @@ def start_run(
         client.set_terminated(run.info.run_id, status)
 
 
+@contextlib.contextmanager
+def start_run_if_possible(store: Store, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """Open a run; where the store is away, warn once and go on with one that records nothing."""
+    with contextlib.ExitStack() as stack:
+        try:
+            run = stack.enter_context(start_run(store, name, tags=tags))
+        except UserError as error:
+            logger.warning("%s; going on without it", error)
+            run = SilentRun()
+        yield run
+
+
 def sweep_parent(store: Store, sweep: str) -> str | None:
     """Find or make the run that stands above the runs of one sweep, and return its id.
 

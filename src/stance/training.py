@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from stance.classifiers.build import build_classifier
 from stance.codebook import Codebook
-from stance.config import DataConfig, TrainConfig, parameters
-from stance.corpus.examples import Columns, Split, check_learnable, read_corpus
+from stance.config import DataConfig, TrainConfig, columns_of, parameters
+from stance.corpus.examples import Split, check_learnable, read_corpus, sentence_key
 from stance.decision import fit_decision
 from stance.errors import UserError
 from stance.evaluation import plots
@@ -85,7 +85,9 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
             methods=config.decision.calibration,
             band=config.decision.band,
         )
-        model = StanceModel(config.name, classifier, decision, codebook)
+        learnt_from = (*corpus["train"].texts, *validation.texts)
+        seen = frozenset(map(sentence_key, learnt_from))
+        model = StanceModel(config.name, classifier, decision, codebook, seen=seen)
         scores = {}
         for name in config.evaluate_on:
             judged = model.judge(corpus[name])
@@ -134,17 +136,6 @@ def read_splits(data: DataConfig, codebook: Codebook) -> dict[str, Split]:
         if name not in files:
             raise UserError(f"data.{name}: name at least one file")
     return read_corpus(files, codebook, columns_of(data))
-
-
-def columns_of(data: DataConfig) -> Columns:
-    """Return the column names of a data config."""
-    return Columns(
-        text=data.text_column,
-        labels=data.label_column,
-        id=data.id_column,
-        group=data.group_column,
-        separator=data.label_separator,
-    )
 
 
 def data_source(split: Split, data: DataConfig) -> DataSource:

@@ -130,6 +130,11 @@ def normal_form(text: str) -> str:
     return re.sub(r"[\W_]+", " ", folded).strip()
 
 
+def sentence_key(text: str) -> str:
+    """Return a short digest of a sentence's normal form, by which models know what they saw."""
+    return hashlib.sha256(normal_form(text).encode()).hexdigest()[:16]
+
+
 def read_split(path: Path, name: str, codebook: Codebook, columns: Columns | None = None) -> Split:
     """Read one labelled file: JSON Lines, or tab-separated where its suffix is `.tsv`.
 
