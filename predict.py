@@ -23,12 +23,9 @@ def main(values: DictConfig) -> None:
         show(config)
         return
     from stance.prediction.batch import predict
+    from stance.prediction.terminal import report_outcome
 
-    outcome = predict(config)
-    counts = outcome.counts
-    print(f"predictions: {outcome.output} ({counts.sentences} of {counts.documents} documents)")
-    if outcome.rejects:
-        print(f"rejects:     {outcome.rejects} ({counts.rejects} records)")
+    report_outcome(predict(config))
 
 
 if __name__ == "__main__":

@@ -1,108 +1,130 @@
-"""The story of a prediction job: find the input, load the model, score window by window, write.
+"""The story of a prediction job: find the input, score it window by window, write it whole.
 
-A window is a stretch of documents, cut by the number of their characters, so that memory does not
-grow with the input. The output is written beside its place and renamed when it is whole.
+Each finished window goes to the journal; when all are finished their pieces are joined to the
+output, which takes its place in one step, with its rejects and a manifest beside it.
 """
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+import platform
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import stance
 from stance.config import PredictConfig
 from stance.errors import UserError
-from stance.model import StanceModel, load_model
-from stance.prediction.files import WholeFile
-from stance.prediction.formats import Columns, carried_names, output_format
+from stance.model import ModelDescription, describe_model, load_described
+from stance.prediction.formats import Columns, Format, carried_names, check_suffix, output_format
+from stance.prediction.journal import Journal, open_journal
+from stance.prediction.progress import progress
 from stance.prediction.scoring import Scored, Settings, label_counts, score_texts
-from stance.text.documents import (
-    Blank,
-    Document,
-    Layout,
-    Record,
-    Reject,
-    columns_of,
-    read_documents,
+from stance.prediction.windows import SIZE, Window, windows_of
+from stance.prediction.workers import Task, score_in_parallel
+from stance.text.documents import Document, Layout, columns_of, read_documents
+from stance.text.sources import (
+    STANDARD_INPUT,
+    DamagedSource,
+    Meter,
+    Sources,
+    find_sources,
+    spool_standard_input,
 )
-from stance.text.sources import DamagedSource, Sources, find_sources
 
-WINDOW = 250_000
-"""Characters of text in a window: some two thousand sentences."""
-
-
-@dataclass
-class Window:
-    """A stretch of the input: its documents, and the records that are none."""
-
-    number: int
-    documents: list[Document] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    blank: int = 0
+_LIBRARIES = ("numpy", "onnxruntime", "pyarrow", "tokenizers", "torch", "transformers")
 
 
 @dataclass
 class Counts:
-    """What became of the records."""
+    """What became of the records; `windowed` counts sentences that were scored in pieces."""
 
     documents: int = 0
     sentences: int = 0
     rejects: int = 0
     blank: int = 0
+    windowed: int = 0
+    uncertain: int = 0
     labels: dict[str, int] = field(default_factory=dict)
 
-    def add(self, window: Window, scored: Scored, labels: dict[str, int]) -> None:
-        """Count a scored window."""
-        self.documents += len(window.documents)
-        self.sentences += int(scored.counts.sum())
-        self.rejects += len(window.rejects)
-        self.blank += window.blank
-        for name, count in labels.items():
-            self.labels[name] = self.labels.get(name, 0) + count
+    def add(self, other: "Counts") -> None:
+        """Add the counts of a window."""
+        for name in ("documents", "sentences", "rejects", "blank", "windowed", "uncertain"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for label, count in other.labels.items():
+            self.labels[label] = self.labels.get(label, 0) + count
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a job's results lie and what became of its records."""
+    """Where a job's results lie, what became of its records, and how long this run took.
+
+    `resumed` counts the windows that an earlier run had finished, `scored` the sentences of this
+    run.
+    """
 
     output: Path
     rejects: Path | None
+    manifest: Path
     counts: Counts
+    ignored: tuple[str, ...]
+    resumed: int
+    scored: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    config: PredictConfig
+    sources: Sources
+    layout: Layout
+    model: ModelDescription
+    format: Format
 
 
 def predict(config: PredictConfig) -> Outcome:
-    """Label every sentence of the input and write the output and its rejects.
+    """Label every sentence of the input and write the output, its rejects and its manifest.
 
     Raises:
         UserError: the input, the output, the model or a setting cannot be used.
     """
-    output, layout = Path(str(config.output)), layout_of(config)
-    rejected = rejects_path(output)
-    sources = find_sources(config.input, skip=(output, rejected))
-    names, types = carried_columns(sources, layout)
-    counts = Counts()
-    with WholeFile(output) as whole, WholeFile(rejected) as rejects:
-        model = load(config)
-        columns = Columns(
-            model.codebook, model_name(model), carried_names(names, model.codebook), types
+    began = time.monotonic()
+    output = Path(str(config.output)).resolve()
+    check_suffix(output)
+    with open_journal(output) as journal:
+        job = _prepare(config, output, journal)
+        resumed = journal.resume(_key(job))
+        scored = _score(job, journal)
+        counts = _write(job, journal)
+        outcome = Outcome(
+            output=output,
+            rejects=rejects_path(output) if counts.rejects else None,
+            manifest=manifest_path(output),
+            counts=counts,
+            ignored=job.sources.ignored,
+            resumed=resumed,
+            scored=scored,
+            seconds=time.monotonic() - began,
         )
-        form = output_format(output, columns, defuse=config.defuse_formulas)
-        windows = windows_of(read_documents(sources.files, layout))
+        with journal.whole_file(outcome.manifest) as stream:
+            stream.write(f"{json.dumps(_manifest(job, outcome), indent=2)}\n".encode())
+        journal.remove()
+    return outcome
 
-        def pieces() -> Iterator[bytes]:
-            for window, scored in score_windows(model, windows, settings_of(config)):
-                counts.add(window, scored, label_counts(scored, model.codebook))
-                for reject in window.rejects:
-                    rejects.stream.write(_reject_line(reject))
-                yield form.piece(window.documents, scored)
 
-        form.join(pieces(), whole.stream)
-        whole.keep()
-        if counts.rejects:
-            rejects.keep()
-        else:
-            rejected.unlink(missing_ok=True)
-    return Outcome(output, rejected if counts.rejects else None, counts)
+def rejects_path(output: Path) -> Path:
+    """Return where the rejects of an output lie."""
+    return output.with_name(f"{output.name}.rejects.jsonl")
+
+
+def manifest_path(output: Path) -> Path:
+    """Return where the manifest of an output lies."""
+    return output.with_name(f"{output.name}.manifest.json")
 
 
 def layout_of(config: PredictConfig) -> Layout:
@@ -120,25 +142,42 @@ def settings_of(config: PredictConfig) -> Settings:
     return Settings(config.unit, config.operating_point)
 
 
-def load(config: PredictConfig) -> StanceModel:
-    """Load the model and hold that it knows the operating point."""
-    model = load_model(Path(config.model_dir))
+def describe(config: PredictConfig) -> ModelDescription:
+    """Verify the model and hold that it knows the operating point."""
+    model = describe_model(Path(config.model_dir))
     model.decision.thresholds(config.operating_point)
     return model
 
 
-def model_name(model: StanceModel) -> str:
+def model_name(model: ModelDescription) -> str:
     """Return the name and digest by which predictions say who made them."""
     return f"{model.name}@{model.digest[:12]}"
 
 
-def rejects_path(output: Path) -> Path:
-    """Return where the rejects of an output lie."""
-    return output.with_name(f"{output.name}.rejects.jsonl")
+def read_windows(sources: Sources, layout: Layout) -> Iterator[Window]:
+    """Read the input window by window.
+
+    Raises:
+        UserError: the input is a single text and cannot be read.
+    """
+    meter = Meter()
+    single = len(sources.files) == 1 and sources.files[0].format == "txt"
+    for window in windows_of(read_documents(sources.files, layout, meter), meter):
+        if single and window.rejects:
+            raise UserError(f"{sources.files[0].path}: {window.rejects[0].reason}")
+        yield window
 
 
-def carried_columns(sources: Sources, layout: Layout) -> tuple[list[str], dict[str, Any]]:
+def carried_columns(
+    sources: Sources, layout: Layout, *, fixed: bool
+) -> tuple[list[str], dict[str, Any]]:
     """Return the columns that go along with the predictions, and Arrow types where they have one.
+
+    Args:
+        sources: the input files.
+        layout: how they are read.
+        fixed: whether the output has the same columns in all records; then JSON Lines, which
+            need not, are looked through for all that they have.
 
     Raises:
         UserError: a table lacks the text column, or a column's type differs between files.
@@ -161,36 +200,144 @@ def carried_columns(sources: Sources, layout: Layout) -> tuple[list[str], dict[s
             names[name] = None
             if type_ is not None:
                 types[name] = type_
+        if fixed and source.format == "jsonl":
+            for record in read_documents([source], layout):
+                if isinstance(record, Document):
+                    names.update(dict.fromkeys(record.fields))
     return list(names), types
 
 
-def windows_of(records: Iterable[Record]) -> Iterator[Window]:
-    """Cut records into windows; where the cuts fall depends on the records alone."""
-    window, size = Window(0), 0
-    for record in records:
-        match record:
-            case Document():
-                window.documents.append(record)
-                size += len(record.text)
-            case Reject():
-                window.rejects.append(record)
-            case Blank():
-                window.blank += 1
-        size += 32
-        if size >= WINDOW:
-            yield window
-            window, size = Window(window.number + 1), 0
-    if window.documents or window.rejects or window.blank:
-        yield window
+def _prepare(config: PredictConfig, output: Path, journal: Journal) -> _Job:
+    layout = layout_of(config)
+    if config.input == STANDARD_INPUT:
+        sources = spool_standard_input(config.input_format, journal.folder)
+    else:
+        sources = find_sources(
+            config.input, skip=(output, rejects_path(output), manifest_path(output))
+        )
+    if any(source.path.resolve() == output for source in sources.files):
+        raise UserError(f"output: {output}: this is the input")
+    fixed = output.suffix.lower() != ".jsonl"
+    names, types = carried_columns(sources, layout, fixed=fixed)
+    model = describe(config)
+    columns = Columns(
+        model.codebook, model_name(model), carried_names(names, model.codebook), types
+    )
+    form = output_format(output, columns, defuse=config.defuse_formulas)
+    return _Job(config, sources, layout, model, form)
 
 
-def score_windows(
-    model: StanceModel, windows: Iterable[Window], settings: Settings
-) -> Iterator[tuple[Window, Scored]]:
-    """Score windows in order."""
-    for window in windows:
-        yield window, score_texts(model, [d.text for d in window.documents], settings)
+def _key(job: _Job) -> dict[str, Any]:
+    """Return what decides the output's bytes: windows of a job with another key are no use."""
+    settings = asdict(job.config)
+    for name in ("input", "model_dir", "workers"):
+        del settings[name]
+    return {
+        "input": job.sources.digest,
+        "model": job.model.digest,
+        "settings": settings,
+        "window": SIZE,
+        "versions": _versions(),
+    }
 
 
-def _reject_line(reject: Reject) -> bytes:
-    return f"{json.dumps(asdict(reject), ensure_ascii=False)}\n".encode()
+def _score(job: _Job, journal: Journal) -> int:
+    """Score the windows that are not finished; return the number of their sentences."""
+    sentences = 0
+    with progress(job.sources.bytes) as advance:
+        for window, scored in _scored(job, journal):
+            note = asdict(_counts(window, scored, job.model))
+            note["rejected"] = [asdict(reject) for reject in window.rejects]
+            journal.finish(window.number, job.format.piece(window.documents, scored), note)
+            sentences += int(scored.counts.sum())
+            advance(window.read, sentences)
+    return sentences
+
+
+def _scored(job: _Job, journal: Journal) -> Iterator[tuple[Window, Scored]]:
+    """Score windows, in processes of their own unless the whole input is a single one.
+
+    How many threads compute a window must not depend on what an earlier run had finished.
+    """
+    config, settings = job.config, settings_of(job.config)
+    windows = read_windows(job.sources, job.layout)
+    head = [window for window in (next(windows, None), next(windows, None)) if window]
+    if len(head) == 1:
+        if not journal.has(0):
+            model = load_described(job.model, config.engine)
+            texts = [document.text for document in head[0].documents]
+            yield head[0], score_texts(model, texts, settings)
+        return
+    pending = (window for window in chain(head, windows) if not journal.has(window.number))
+    task = Task(job.model.directory, config.engine, job.model.digest, settings)
+    workers = config.workers or len(os.sched_getaffinity(0))
+    yield from score_in_parallel(pending, task, workers)
+
+
+def _counts(window: Window, scored: Scored, model: ModelDescription) -> Counts:
+    return Counts(
+        documents=len(window.documents),
+        sentences=int(scored.counts.sum()),
+        rejects=len(window.rejects),
+        blank=window.blank,
+        windowed=int((scored.windows > 1).sum()),
+        uncertain=int(scored.uncertain.sum()),
+        labels=label_counts(scored, model.codebook),
+    )
+
+
+def _write(job: _Job, journal: Journal) -> Counts:
+    """Put rejects and output in their places; return the counts over all windows."""
+    counts = Counts(labels=dict.fromkeys(job.model.codebook.names, 0))
+    rejects = rejects_path(journal.output)
+    with journal.whole_file(rejects) as stream:
+        for note in journal.notes():
+            counts.add(Counts(**{name: note[name] for name in asdict(counts)}))
+            for reject in note["rejected"]:
+                stream.write(f"{json.dumps(reject, ensure_ascii=False)}\n".encode())
+    if not counts.rejects:
+        rejects.unlink()
+    with journal.whole_file(journal.output) as stream:
+        job.format.join(journal.pieces(), stream)
+    return counts
+
+
+def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
+    with outcome.output.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {
+        "output": {"path": outcome.output.name, "sha256": digest},
+        "rejects": outcome.rejects.name if outcome.rejects else None,
+        "input": {
+            "path": job.config.input,
+            "files": len(job.sources.files),
+            "ignored": list(outcome.ignored),
+            "bytes": job.sources.bytes,
+            "digest": job.sources.digest,
+        },
+        "model": {
+            "path": str(job.model.directory),
+            "name": job.model.name,
+            "kind": job.model.kind,
+            "digest": job.model.digest,
+            "codebook": f"{job.model.codebook.name} {job.model.codebook.version}",
+        },
+        "settings": asdict(job.config),
+        "counts": asdict(outcome.counts),
+        "this_run": {
+            "seconds": round(outcome.seconds, 3),
+            "sentences": outcome.scored,
+            "sentences_per_second": round(outcome.scored / outcome.seconds, 1),
+            "windows_taken_up": outcome.resumed,
+        },
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what decides a prediction."""
+    versions = {"stance": stance.__version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions

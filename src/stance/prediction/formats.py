@@ -11,10 +11,11 @@ import datetime
 import decimal
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 from stance.codebook import Codebook
 from stance.errors import UserError
@@ -23,8 +24,8 @@ from stance.text.documents import Document, RawJson
 
 OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins with one of these is run as a formula by spreadsheet programs."""
+_FORMULA = re.compile(r"[=@\t\r\n]|[+-](?!\d+(?:[.,]\d+)*$)")
+"""How a cell begins that spreadsheet programs run as a formula; a signed number is none."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Format(Protocol):
     def piece(self, documents: Sequence[Document], scored: Scored) -> bytes:
         """Write the sentences of one window."""
 
-    def join(self, pieces: Iterable[bytes], stream: BinaryIO) -> None:
+    def join(self, pieces: Iterable[bytes], stream: IO[bytes]) -> None:
         """Write a whole file from its pieces."""
 
 
@@ -72,23 +73,25 @@ def carried_names(names: Sequence[str], codebook: Codebook) -> dict[str, str]:
     return renamed
 
 
-def output_format(path: Path, columns: Columns, *, defuse: bool) -> Format:
-    """Return the format that a path's suffix asks for.
+def check_suffix(path: Path) -> None:
+    """Hold that an output's suffix says in which format it is to be written.
 
     Raises:
         UserError: the suffix is unknown.
     """
+    if path.suffix.lower() not in OUTPUT_SUFFIXES:
+        known = ", ".join(OUTPUT_SUFFIXES)
+        raise UserError(f"output: {path}: the suffix {path.suffix!r} says nothing; known: {known}")
+
+
+def output_format(path: Path, columns: Columns, *, defuse: bool) -> Format:
+    """Return the format of a path whose suffix has been checked."""
     match path.suffix.lower():
         case ".jsonl":
             return JsonLines(columns)
         case ".csv":
             return Csv(columns, defuse=defuse)
-        case ".parquet":
-            return Parquet(columns)
-    raise UserError(
-        f"output: {path}: the suffix {path.suffix!r} says nothing; "
-        f"known are {', '.join(OUTPUT_SUFFIXES)}"
-    )
+    return Parquet(columns)
 
 
 class JsonLines:
@@ -122,7 +125,7 @@ class JsonLines:
                 )
         return "".join(lines).encode()
 
-    def join(self, pieces: Iterable[bytes], stream: BinaryIO) -> None:
+    def join(self, pieces: Iterable[bytes], stream: IO[bytes]) -> None:
         """Put pieces one behind the other."""
         stream.writelines(pieces)
 
@@ -175,7 +178,7 @@ class Csv:
                 )
         return stream.getvalue().encode()
 
-    def join(self, pieces: Iterable[bytes], stream: BinaryIO) -> None:
+    def join(self, pieces: Iterable[bytes], stream: IO[bytes]) -> None:
         """Put a header and pieces one behind the other."""
         header = io.StringIO(newline="")
         names = [*self._columns.own, *map(self._cell, self._columns.carried.values())]
@@ -184,7 +187,7 @@ class Csv:
         stream.writelines(pieces)
 
     def _cell(self, text: str) -> str:
-        return f"'{text}" if self._defuse and text.startswith(_FORMULA) else text
+        return f"'{text}" if self._defuse and _FORMULA.match(text) else text
 
 
 class Parquet:
@@ -250,7 +253,7 @@ class Parquet:
             stream.write_batch(pa.record_batch(arrays, schema=self._schema))
         return sink.getvalue()
 
-    def join(self, pieces: Iterable[bytes], stream: BinaryIO) -> None:
+    def join(self, pieces: Iterable[bytes], stream: IO[bytes]) -> None:
         """Write every piece as a row group."""
         import pyarrow as pa
         import pyarrow.parquet as pq

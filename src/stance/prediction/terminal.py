@@ -1,6 +1,9 @@
 """Predictions as a coloured table in the terminal, for reading rather than for counting."""
 
+import sys
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -8,18 +11,19 @@ from rich.text import Text
 
 from stance.codebook import Codebook
 from stance.config import PredictConfig
+from stance.model import load_described
 from stance.prediction.batch import (
-    Window,
+    Outcome,
+    describe,
     layout_of,
-    load,
     model_name,
-    score_windows,
+    read_windows,
     settings_of,
-    windows_of,
 )
-from stance.prediction.scoring import Scored
-from stance.text.documents import Reject, read_documents
-from stance.text.sources import find_sources
+from stance.prediction.scoring import Scored, score_texts
+from stance.prediction.windows import Window
+from stance.text.documents import Reject
+from stance.text.sources import STANDARD_INPUT, Sources, find_sources, spool_standard_input
 
 PALETTE = ("red", "yellow", "green", "magenta", "cyan", "blue")
 _WIDTH = 120
@@ -31,15 +35,46 @@ def show(config: PredictConfig) -> None:
     Raises:
         UserError: the input, the model or a setting cannot be used.
     """
-    sources = find_sources(config.input)
-    model = load(config)
+    if config.input != STANDARD_INPUT:
+        _show(config, find_sources(config.input))
+        return
+    with tempfile.TemporaryDirectory(prefix="stance-") as folder:
+        _show(config, spool_standard_input(config.input_format, Path(folder)))
+
+
+def _show(config: PredictConfig, sources: Sources) -> None:
+    description = describe(config)
+    layout = layout_of(config)
+    model = load_described(description, config.engine)
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    windows = windows_of(read_documents(sources.files, layout_of(config)))
-    for window, scored in score_windows(model, windows, settings_of(config)):
+    for window in read_windows(sources, layout):
+        texts = [document.text for document in window.documents]
+        scored = score_texts(model, texts, settings_of(config))
         print_window(console, window, scored, model.codebook)
-    console.print(f"model {model_name(model)}", style="dim")
+    console.print(f"model {model_name(description)}", style="dim")
+
+
+def report_outcome(outcome: Outcome) -> None:
+    """Say where the results of a job lie and what became of its records."""
+    counts = outcome.counts
+    labels = ", ".join(f"{name} {count:,}" for name, count in counts.labels.items())
+    print(f"predictions: {outcome.output}")
+    print(
+        f"             {counts.sentences:,} sentences of {counts.documents:,} documents: {labels}"
+    )
+    if outcome.rejects:
+        print(f"rejects:     {outcome.rejects} ({counts.rejects:,} records)")
+    print(f"manifest:    {outcome.manifest}")
+    if not counts.documents:
+        print("warning: the input holds no text; the output is empty", file=sys.stderr)
+    if outcome.ignored:
+        names = ", ".join(outcome.ignored[:3]) + (", ..." if len(outcome.ignored) > 3 else "")
+        print(
+            f"warning: {len(outcome.ignored)} files with other suffixes are left out: {names}",
+            file=sys.stderr,
+        )
 
 
 def print_window(console: Console, window: Window, scored: Scored, codebook: Codebook) -> None:

@@ -15,7 +15,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from stance.errors import UserError
-from stance.text.sources import DamagedSource, Source, lines_of, open_source
+from stance.text.sources import DamagedSource, Meter, Source, lines_of, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,13 @@ class Layout:
     tsv_quotes: bool = False
 
 
-def read_documents(sources: Sequence[Source], layout: Layout) -> Iterator[Record]:
-    """Read all records of all sources in order."""
+def read_documents(
+    sources: Sequence[Source], layout: Layout, meter: Meter | None = None
+) -> Iterator[Record]:
+    """Read all records of all sources in order, telling `meter` how far reading has come."""
     for source in sources:
         try:
-            yield from _READERS[source.format](source, layout)
+            yield from _READERS[source.format](source, layout, meter or Meter())
         except DamagedSource as error:
             yield Reject(source.name, None, None, str(error))
 
@@ -117,8 +119,8 @@ def columns_of(source: Source, layout: Layout) -> dict[str, Any]:
     return {name: type_ for name, type_ in found.items() if name not in (layout.text, layout.id)}
 
 
-def _read_txt(source: Source, layout: Layout) -> Iterator[Record]:
-    with open_source(source) as stream:
+def _read_txt(source: Source, layout: Layout, meter: Meter) -> Iterator[Record]:
+    with open_source(source, meter) as stream:
         try:
             content = stream.read(layout.longest + 1)
         except OSError as error:
@@ -134,8 +136,8 @@ def _read_txt(source: Source, layout: Layout) -> Iterator[Record]:
     yield _record(source, 1, source.name, text, {})
 
 
-def _read_jsonl(source: Source, layout: Layout) -> Iterator[Record]:
-    with open_source(source) as stream:
+def _read_jsonl(source: Source, layout: Layout, meter: Meter) -> Iterator[Record]:
+    with open_source(source, meter) as stream:
         for row, line in lines_of(stream, layout.longest):
             if line is None:
                 yield Reject(source.name, row, None, _too_long(layout))
@@ -246,7 +248,7 @@ def _expect_end(text: str, position: int) -> None:
 
 
 def _first_object(source: Source, layout: Layout) -> dict[str, str | RawJson] | None:
-    with open_source(source) as stream:
+    with open_source(source, Meter()) as stream:
         for row, line in lines_of(stream, layout.longest):
             if line is None or not line.strip():
                 continue
@@ -257,8 +259,8 @@ def _first_object(source: Source, layout: Layout) -> dict[str, str | RawJson] | 
     return None
 
 
-def _read_csv(source: Source, layout: Layout) -> Iterator[Record]:
-    with open_source(source) as stream:
+def _read_csv(source: Source, layout: Layout, meter: Meter) -> Iterator[Record]:
+    with open_source(source, meter) as stream:
         rows = _CsvRows(lines_of(stream, layout.longest), source, layout)
         header = next(iter(rows), None)
         if header is None or isinstance(header.cells, _BadRecord):
@@ -355,7 +357,7 @@ class _CsvRows:
 
 
 def _header(source: Source, layout: Layout) -> list[str] | None:
-    with open_source(source) as stream:
+    with open_source(source, Meter()) as stream:
         row = next(iter(_CsvRows(lines_of(stream, layout.longest), source, layout)), None)
     if row is None:
         return None
@@ -364,10 +366,10 @@ def _header(source: Source, layout: Layout) -> list[str] | None:
     return row.cells
 
 
-def _read_parquet(source: Source, layout: Layout) -> Iterator[Record]:
+def _read_parquet(source: Source, layout: Layout, meter: Meter) -> Iterator[Record]:
     import pyarrow as pa
 
-    row = 0
+    row, size = 0, source.path.stat().st_size
     with _parquet(source) as file:
         batches = file.iter_batches(batch_size=128, use_threads=False)
         while True:
@@ -377,6 +379,7 @@ def _read_parquet(source: Source, layout: Layout) -> Iterator[Record]:
                 raise DamagedSource(f"damaged after row {row}: {_brief(error)}") from error
             if batch is None:
                 return
+            meter.read += size * len(batch) // max(1, file.metadata.num_rows)
             for index in range(len(batch)):
                 row += 1
                 values = {

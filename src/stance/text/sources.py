@@ -41,12 +41,24 @@ class Source:
     packed: str = ""
 
 
+@dataclass
+class Meter:
+    """How many bytes of the input files have been read."""
+
+    read: int = 0
+
+
 @dataclass(frozen=True)
 class Sources:
     """The files of one input in order, and those of its folders whose suffix says nothing."""
 
     files: tuple[Source, ...]
     ignored: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files together."""
+        return sum(source.path.stat().st_size for source in self.files)
 
     @property
     def digest(self) -> str:
@@ -107,14 +119,14 @@ def spool_standard_input(format_: str, folder: Path) -> Sources:
     return Sources((Source("standard-input", path, format_),))
 
 
-def open_source(source: Source) -> BinaryIO:
+def open_source(source: Source, meter: Meter) -> BinaryIO:
     """Open a source as a stream of unpacked bytes.
 
     Raises:
         DamagedSource: the file cannot be opened.
     """
     try:
-        raw = source.path.open("rb")
+        raw = io.BufferedReader(_Metered(source.path, meter), _CHUNK)
     except OSError as error:
         raise DamagedSource(f"cannot be read: {error.strerror}") from error
     if not source.packed:
@@ -144,6 +156,19 @@ def _read(stream: IO[bytes], limit: int) -> bytes:
         return stream.readline(limit)
     except OSError as error:
         raise DamagedSource(f"cannot be read on: {error.strerror or error}") from error
+
+
+class _Metered(io.FileIO):
+    """A file that tells a meter how much of it has been read."""
+
+    def __init__(self, path: Path, meter: Meter) -> None:
+        super().__init__(path)
+        self._meter = meter
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        self._meter.read += count or 0
+        return count
 
 
 class _Unpacked(io.RawIOBase):
