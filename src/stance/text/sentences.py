@@ -3,7 +3,7 @@
 The sentence is the unit that is labelled, so a wrong cut costs a label. The splitter is our own:
 it looks at each stop once and asks what stands before it and after it, so that its time grows with
 the length of the text and with nothing else, and it reads what generic splitters do not expect:
-datelines, operative paragraphs, broadcasts in capitals, wire copy in lower case, headlines. 
+datelines, operative paragraphs, broadcasts in capitals, wire copy in lower case, headlines.
 `benchmarks/sentences.py` compares it with pysbd and syntok: it is more often right than either, and
 27 and 4 times as fast.
 
