@@ -193,3 +193,22 @@ def models_dir(tmp_path: Path, mlflow_template: Path) -> Path:
 def seeded() -> None:
     """Every test starts from the same global random state."""
     np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def rules_model(
+    codebook: Codebook, toy: dict[str, Split], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A saved model that needs no numeric library: the cue rules of the toy codebook."""
+    from stance.classifiers.rules import RulesClassifier
+    from stance.decision import fit_decision
+    from stance.model import StanceModel
+
+    validation = toy["validation"]
+    classifier = RulesClassifier(codebook)
+    classifier.fit(toy["train"], validation, lambda metrics, step: None)
+    raw = classifier.predict_proba(validation.texts)
+    decision = fit_decision(raw, validation.gold, validation.groups, codebook)
+    directory = tmp_path_factory.mktemp("models") / "rules"
+    StanceModel("rules", classifier, decision, codebook).save(directory, "# card\n")
+    return directory

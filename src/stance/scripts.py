@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -69,7 +70,9 @@ def _rename(argument: str, aliases: Mapping[str, str]) -> str:
 
 def _quote_path(argument: str, paths: Sequence[str]) -> str:
     key, equals, value = argument.partition("=")
-    if not equals or key not in paths or value[:1] in ("'", '"') or value in ("", "null"):
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in ("'", '"')
+    if not equals or key not in paths or quoted or value in ("", "null"):
         return argument
-    escaped = value.replace("\\", "\\\\") if value.endswith("\\") else value
-    return f"{key}='{escaped.replace(chr(39), chr(92) + chr(39))}'"
+    # Backslashes count only before a quote, and ${ begins an interpolation of OmegaConf's.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"{key}='{escaped.replace('${', chr(92) + '${')}'"

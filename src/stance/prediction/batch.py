@@ -22,7 +22,7 @@ from stance.config import PredictConfig
 from stance.errors import UserError
 from stance.model import ModelDescription, describe_model, load_described
 from stance.prediction.formats import Columns, Format, carried_names, check_suffix, output_format
-from stance.prediction.journal import Journal, open_journal
+from stance.prediction.journal import SPOOL, Journal, open_journal
 from stance.prediction.progress import progress
 from stance.prediction.scoring import Scored, Settings, label_counts, score_texts
 from stance.prediction.windows import SIZE, Window, windows_of
@@ -210,7 +210,7 @@ def carried_columns(
 def _prepare(config: PredictConfig, output: Path, journal: Journal) -> _Job:
     layout = layout_of(config)
     if config.input == STANDARD_INPUT:
-        sources = spool_standard_input(config.input_format, journal.folder)
+        sources = spool_standard_input(config.input_format, journal.folder / SPOOL)
     else:
         sources = find_sources(
             config.input, skip=(output, rejects_path(output), manifest_path(output))

@@ -11,8 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +20,9 @@ from stance.errors import UserError
 _KEY = "key.json"
 _LOCK = "lock"
 _WHOLE = "whole"
+
+SPOOL = "standard-input"
+"""Name of the file in the journal that keeps standard input, so that it can be read twice."""
 
 
 class Journal:
@@ -37,7 +39,7 @@ class Journal:
         written = f"{json.dumps(key, sort_keys=True)}\n".encode()
         path = self.folder / _KEY
         if not path.exists() or path.read_bytes() != written:
-            self._clear()
+            self._clear(keep=(_LOCK, SPOOL))
             self._write(path, written)
         for note in self.folder.glob("*.note"):
             self._take_up(note)
@@ -82,7 +84,7 @@ class Journal:
     def remove(self) -> None:
         """Remove the journal, its key first, so that half of it is never taken up."""
         (self.folder / _KEY).unlink(missing_ok=True)
-        self._clear()
+        self._clear(keep=(_LOCK,))
         (self.folder / _LOCK).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another job has already opened a new lock here
             self.folder.rmdir()
@@ -119,12 +121,11 @@ class Journal:
             beside.unlink(missing_ok=True)
             raise _unwritable(self.output, error, beside) from error
 
-    def _clear(self) -> None:
+    def _clear(self, keep: Sequence[str]) -> None:
         self._finished.clear()
         for path in self.folder.iterdir():
-            if path.name == _LOCK or path.name.startswith("standard-input"):
-                continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if path.name not in keep:
+                path.unlink()
 
 
 @contextlib.contextmanager

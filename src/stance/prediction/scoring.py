@@ -73,4 +73,6 @@ def label_counts(scored: Scored, codebook: Codebook) -> dict[str, int]:
 def _spans(text: str, unit: str) -> list[tuple[int, int]]:
     if unit == "sentence":
         return [(0, len(text))]
-    return [(sentence.start, sentence.end) for sentence in split_sentences(text)]
+    found = [(sentence.start, sentence.end) for sentence in split_sentences(text)]
+    # Text without a letter, such as a row of dots, is no sentence; still it is not to be lost.
+    return found or [(len(text) - len(text.lstrip()), len(text.rstrip()))]

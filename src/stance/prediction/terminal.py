@@ -39,7 +39,7 @@ def show(config: PredictConfig) -> None:
         _show(config, find_sources(config.input))
         return
     with tempfile.TemporaryDirectory(prefix="stance-") as folder:
-        _show(config, spool_standard_input(config.input_format, Path(folder)))
+        _show(config, spool_standard_input(config.input_format, Path(folder) / "input"))
 
 
 def _show(config: PredictConfig, sources: Sources) -> None:

@@ -183,6 +183,7 @@ def _no_constant(name: str) -> Any:
 # Numbers stay text: nothing is rounded, and no digit count is too much.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant)
 _SPACE = re.compile(r"[ \t\n\r]*")
+_VISIBLE = re.compile(r"[^\s\u200b-\u200f\u2060\ufeff]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -427,7 +428,7 @@ def _is_text(type_: Any) -> bool:
 def _record(source: Source, row: int, id_: str, text: str, fields: Mapping[str, Any]) -> Record:
     if "\0" in text:
         return Reject(source.name, row, id_, "the text holds a NUL character")
-    if not text.strip():
+    if not _VISIBLE.search(text):
         return Blank()
     return Document(id_, text, fields)
 

@@ -23,7 +23,7 @@ PACKED = (".gz", ".zst")
 
 _EXPANSION = 200
 """Text shrinks three to ten times, very repetitive text perhaps fifty; a bomb a thousand."""
-_EXPANSION_FREE = 64 << 20
+_EXPANSION_FREE = 16 << 20
 _CHUNK = 1 << 20
 
 
@@ -108,9 +108,8 @@ def find_sources(where: str, skip: Sequence[Path] = ()) -> Sources:
     return Sources(tuple(files), tuple(ignored))
 
 
-def spool_standard_input(format_: str, folder: Path) -> Sources:
+def spool_standard_input(format_: str, path: Path) -> Sources:
     """Keep standard input in a file, so that it can be digested and read again."""
-    path = folder / f"standard-input.{format_}"
     try:
         with path.open("wb") as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream)
@@ -195,7 +194,7 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            content = self._stream.read(len(buffer))
+            content = self._stream.read1(len(buffer))  # what precedes damage still comes out
         except self._errors as error:
             raise DamagedSource(f"damaged: {error}") from error
         self._count += len(content)
