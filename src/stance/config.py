@@ -92,6 +92,7 @@ class TransformerConfig(ModelConfig):
     warmup_ratio: float = limited(low=0, high=1)
     patience: int = limited(low=1)
     label_smoothing: float = limited(low=0, high=0.5)
+    cue_dropout: float = limited(low=0, high=1)
     freeze_embeddings: bool = MISSING
 
 
@@ -178,6 +179,7 @@ class PredictConfig:
     id_column: str = ""
     tsv_quotes: bool = MISSING
     longest_record: int = limited(low=1000)
+    window_size: int = limited(low=1000)
     defuse_formulas: bool = MISSING
 
 

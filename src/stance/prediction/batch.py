@@ -25,7 +25,7 @@ from stance.prediction.formats import Columns, Format, carried_names, check_suff
 from stance.prediction.journal import SPOOL, Journal, open_journal
 from stance.prediction.progress import progress
 from stance.prediction.scoring import Scored, Settings, label_counts, score_texts
-from stance.prediction.windows import SIZE, Window, windows_of
+from stance.prediction.windows import Window, windows_of
 from stance.prediction.workers import Task, score_in_parallel
 from stance.text.documents import Document, Layout, columns_of, read_documents
 from stance.text.sources import (
@@ -154,15 +154,15 @@ def model_name(model: ModelDescription) -> str:
     return f"{model.name}@{model.digest[:12]}"
 
 
-def read_windows(sources: Sources, layout: Layout) -> Iterator[Window]:
-    """Read the input window by window.
+def read_windows(sources: Sources, layout: Layout, size: int) -> Iterator[Window]:
+    """Read the input in windows of `size` characters.
 
     Raises:
         UserError: the input is a single text and cannot be read.
     """
     meter = Meter()
     single = len(sources.files) == 1 and sources.files[0].format == "txt"
-    for window in windows_of(read_documents(sources.files, layout, meter), meter):
+    for window in windows_of(read_documents(sources.files, layout, meter), meter, size):
         if single and window.rejects:
             raise UserError(f"{sources.files[0].path}: {window.rejects[0].reason}")
         yield window
@@ -236,7 +236,6 @@ def _key(job: _Job) -> dict[str, Any]:
         "input": job.sources.digest,
         "model": job.model.digest,
         "settings": settings,
-        "window": SIZE,
         "versions": _versions(),
     }
 
@@ -260,7 +259,7 @@ def _scored(job: _Job, journal: Journal) -> Iterator[tuple[Window, Scored]]:
     How many threads compute a window must not depend on what an earlier run had finished.
     """
     config, settings = job.config, settings_of(job.config)
-    windows = read_windows(job.sources, job.layout)
+    windows = read_windows(job.sources, job.layout, config.window_size)
     head = [window for window in (next(windows, None), next(windows, None)) if window]
     if len(head) == 1:
         if not journal.has(0):

@@ -49,7 +49,7 @@ def _show(config: PredictConfig, sources: Sources) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    for window in read_windows(sources, layout):
+    for window in read_windows(sources, layout, config.window_size):
         texts = [document.text for document in window.documents]
         scored = score_texts(model, texts, settings_of(config))
         print_window(console, window, scored, model.codebook)

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from stance.text.documents import Blank, Document, Record, Reject
 from stance.text.sources import Meter
 
-SIZE = 250_000
-"""Characters of text in a window: some two thousand sentences, a few seconds of work."""
-
 _RECORD = 32
 """What a record counts beside its text, so that windows of empty records end too."""
 
@@ -30,13 +27,13 @@ class Window:
     read: int = 0
 
 
-def windows_of(records: Iterable[Record], meter: Meter, size: int = SIZE) -> Iterator[Window]:
+def windows_of(records: Iterable[Record], meter: Meter, size: int) -> Iterator[Window]:
     """Cut records into windows of at least `size` characters, but for the last one.
 
     Args:
         records: what a reader yields.
         meter: what that reader tells how far it has come.
-        size: characters in a window.
+        size: characters in a window; two hundred thousand are some two thousand sentences.
     """
     window, filled = Window(0), 0
     for record in records:
