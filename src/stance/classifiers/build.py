@@ -52,6 +52,7 @@ def build_classifier(config: ModelConfig, codebook: Codebook, seed: int) -> Clas
                     warmup_ratio=config.warmup_ratio,
                     patience=config.patience,
                     label_smoothing=config.label_smoothing,
+                    cue_dropout=config.cue_dropout,
                     freeze_embeddings=config.freeze_embeddings,
                     seed=seed,
                 ),

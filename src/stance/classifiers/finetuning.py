@@ -27,6 +27,7 @@ from transformers import (
 from stance.classifiers.base import Log
 from stance.classifiers.transformer import Finetuning, TransformerClassifier, pad
 from stance.corpus.examples import Split
+from stance.text.normalize import normalize
 
 _STRETCH = 50
 _EVAL_BATCH = 64
@@ -47,7 +48,7 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
         trainer = _LengthTrainer(
             model=classifier.model,
             args=_arguments(settings, folder),
-            train_dataset=Encoded(classifier, train),
+            train_dataset=Encoded(classifier, train, settings.cue_dropout),
             eval_dataset=Encoded(classifier, validation),
             data_collator=_Collator(classifier),
             compute_metrics=_average_precision,
@@ -65,10 +66,18 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
 
 
 class Encoded(Dataset[dict[str, Any]]):
-    """A split as token ids and targets, encoded once."""
+    """A split as token ids and targets, encoded once.
 
-    def __init__(self, classifier: TransformerClassifier, split: Split) -> None:
+    A share `cue_dropout` of the rows is given without the cue words before it.
+    """
+
+    def __init__(
+        self, classifier: TransformerClassifier, split: Split, cue_dropout: float = 0.0
+    ) -> None:
         self.ids = classifier.encode(split.texts)
+        self.cue_dropout = cue_dropout if classifier.cues else 0.0
+        if self.cue_dropout:
+            self.bare = classifier.tokenize([normalize(text) for text in split.texts])
         if classifier.codebook.multi_label:
             self.targets = torch.from_numpy(split.gold.astype(np.float32))
         else:
@@ -78,7 +87,8 @@ class Encoded(Dataset[dict[str, Any]]):
         return len(self.ids)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"input_ids": self.ids[row], "labels": self.targets[row]}
+        bare = self.cue_dropout and float(torch.rand(())) < self.cue_dropout
+        return {"input_ids": self.bare[row] if bare else self.ids[row], "labels": self.targets[row]}
 
 
 class _Collator:

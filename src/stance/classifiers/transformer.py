@@ -34,7 +34,11 @@ _TOKENS_PER_BATCH = 4096
 
 @dataclass(frozen=True)
 class Finetuning:
-    """How an encoder is fine-tuned; names and units as the field uses them."""
+    """How an encoder is fine-tuned; names and units as the field uses them.
+
+    `cue_dropout` is the share of training sentences that are shown without the cue words before
+    them, anew each epoch, so that the encoder learns to read the sentence itself.
+    """
 
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-3
@@ -45,6 +49,7 @@ class Finetuning:
     warmup_ratio: float = 0.1
     patience: int = 2
     label_smoothing: float = 0.0
+    cue_dropout: float = 0.0
     freeze_embeddings: bool = True
     seed: int = 1
 
@@ -134,8 +139,12 @@ class TransformerClassifier:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each sentence, special tokens included, cut at `max_length`."""
+        return self.tokenize(self.prepare(texts))
+
+    def tokenize(self, prepared: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts that `prepare` has been over."""
         encoded: list[list[int]] = self.tokenizer(
-            self.prepare(texts), truncation=True, max_length=self.max_length
+            list(prepared), truncation=True, max_length=self.max_length
         )["input_ids"]
         return encoded
 
