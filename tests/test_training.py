@@ -119,6 +119,32 @@ def test_without_tracking_nothing_is_recorded(tmp_path: Path, codebook: Codebook
     assert [path.name for path in models.iterdir()] == [result.directory.name]
 
 
+def test_behaviour_is_recorded_by_construct_and_by_rule(
+    tmp_path: Path, models_dir: Path, codebook: Codebook
+) -> None:
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "actors.json").write_text('{"here": ["The mayor", "The union"]}')
+    case = {"id": "1", "rule": 1, "construct": "plain", "has": ["praise"], "lacks": ["blame"]}
+    write_rows(suite / "cases.jsonl", [{**case, "text": "The mayor praised the new budget."}])
+    overrides = settings(tmp_path / "data", models_dir, codebook)
+    result = train(configure(*overrides, "model=tfidf", f"behaviour={suite}"))
+    (run,) = runs(models_dir)
+    assert run.data.metrics["behaviour/plain"] == 1
+    assert run.data.metrics["behaviour/rule/01"] == 1
+    record = load_model(result.directory).record
+    assert record["behaviour"]["all"]["total"] == record["behaviour_by_rule"]["1"]["total"] == 1
+
+
+def test_a_suite_for_another_codebook_stops_a_run_before_it_starts(
+    tmp_path: Path, models_dir: Path, codebook: Codebook
+) -> None:
+    overrides = settings(tmp_path / "data", models_dir, codebook)
+    with pytest.raises(UserError, match="no behaviour case: the codebook 'verdicts' has no"):
+        train(configure(*overrides, "model=tfidf", "behaviour=data/behaviour"))
+    assert not runs(models_dir)
+
+
 def test_a_failing_run_is_recorded_as_failed(
     tmp_path: Path, models_dir: Path, codebook: Codebook
 ) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,9 +20,12 @@ from stance.decision import fit_decision
 from stance.errors import UserError
 from stance.evaluation import plots
 from stance.evaluation.behaviour import (
-    PassRate,
+    ALL,
+    Case,
+    Outcome,
     failures,
     pass_rates,
+    pass_rates_by_rule,
     read_suite,
     run_suite,
 )
@@ -57,6 +61,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
     codebook = Codebook.from_mapping(config.codebook, "codebook")
     corpus = read_splits(config.data, codebook)
     check_learnable(corpus["train"])
+    cases = read_suite(Path(config.behaviour), codebook) if config.behaviour else []
     limit_threads(config.threads)
     classifier = build_classifier(config.model, codebook, config.seed)
     directory = Path(config.models_dir) / config.name
@@ -95,7 +100,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
             record_judgement(run, name, corpus[name], judged, scores[name])
             logger.info("%s: %s %s", name, PRIMARY, scores[name][PRIMARY])
 
-        behaviour = check_behaviour(model, config, run)
+        outcomes = check_behaviour(model, cases, run)
 
         model.record = {
             "run": run.id,
@@ -108,7 +113,10 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
                 name: {key: [v.value, v.low, v.high] for key, v in values.items()}
                 for name, values in scores.items()
             },
-            "behaviour": {name: vars(rate) for name, rate in behaviour.items()},
+            "behaviour": {name: vars(rate) for name, rate in pass_rates(outcomes).items()},
+            "behaviour_by_rule": {
+                str(rule): vars(rate) for rule, rate in pass_rates_by_rule(outcomes).items()
+            },
             "parameters": parameters(config),
             "versions": versions(),
         }
@@ -162,18 +170,18 @@ def record_judgement(
     run.log_table(worst_errors(split, judged), f"{name}/worst_errors.json")
 
 
-def check_behaviour(model: StanceModel, config: TrainConfig, run: Run) -> dict[str, PassRate]:
-    """Run the behaviour suite, if the config names one, and record pass rates and failures."""
-    if not config.behaviour:
-        return {}
-    cases = read_suite(Path(config.behaviour), model.codebook)
+def check_behaviour(model: StanceModel, cases: Sequence[Case], run: Run) -> list[Outcome]:
+    """Run a behaviour suite; record pass rates by construct and by rule, and the failures."""
+    if not cases:
+        return []
     outcomes = run_suite(model.label, cases, model.codebook)
     rates = pass_rates(outcomes)
-    run.log_metrics({f"behaviour/{name}": rate.rate for name, rate in rates.items()})
+    by_rule = {f"rule/{rule:02}": rate for rule, rate in pass_rates_by_rule(outcomes).items()}
+    run.log_metrics({f"behaviour/{name}": rate.rate for name, rate in {**rates, **by_rule}.items()})
     run.log_figure(plots.behaviour(rates), "behaviour/pass_rates.png")
     run.log_table(failures(outcomes), "behaviour/failures.json")
-    logger.info("behaviour: %s of the cases pass", rates["all"])
-    return rates
+    logger.info("behaviour: %s of the cases pass", rates[ALL])
+    return outcomes
 
 
 def worst_errors(split: Split, judged: Judged) -> dict[str, list[Any]]:

@@ -4,19 +4,24 @@ A suite is a folder of JSON Lines files. Three kinds of case, after Ribeiro et a
 accuracy: behavioral testing of NLP models with CheckList":
 
 - `{"id", "rule", "construct", "text", "has": [...], "lacks": [...]}`: the sentence must get the
-  labels of `has` and none of `lacks`; a minimal pair is two such cases of one `pair`.
+  labels of `has` and none of `lacks`. A minimal pair is two such cases of one `pair`; as a model
+  that says nothing, or everything, keeps half of them, pairs kept whole are counted too.
 - `{"id", "rule", "construct", "text", "same_under": "actors" | "case" | "typography" | "frame"}`:
   the label set must stay the same under the change. Actors stand in the text as `{A}` and `{B}`.
 - `{"id", "rule", "construct", "weaker", "stronger", "label"}`: the second sentence must get at
   least the probability of the first for that label.
+
+`rule` is the number of the codebook's rule that a case tests. Every sentence of a suite is written
+for it, and a corpus that shares one with it makes the suite worthless.
 """
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +32,22 @@ from stance.errors import UserError
 Predict = Callable[[Sequence[str]], tuple[NDArray[np.float64], NDArray[np.int8]]]
 """From n sentences to probabilities and 0/1 predictions, both of shape (n, labels)."""
 
+Key = TypeVar("Key", str, int)
+
 CHANGES = ("actors", "case", "typography", "frame")
 ACTORS_FILE = "actors.json"
 
+PAIRS, ALL = "pairs", "all"
+"""Pass rates beside those of the constructs: minimal pairs kept whole, and all cases."""
+
+_COMMON = frozenset({"id", "rule", "construct"})
+_KINDS: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
+    (_COMMON | {"text", "has", "lacks"}, frozenset({"pair"})),
+    (_COMMON | {"text", "same_under"}, frozenset()),
+    (_COMMON | {"weaker", "stronger", "label"}, frozenset()),
+)
 _ACTOR_DRAWS = 12
-_FRAMES = ("Meanwhile, {}", "{} This was reported on Tuesday.", "In a separate development, {}")
+_FRAMES = ("In other news: {}", "{} This was reported on Tuesday.", "Our correspondent writes: {}")
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,7 @@ class Case:
     texts: tuple[str, ...]
     has: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
+    pair: str | None = None
     label: str | None = None
     invariant: bool = False
 
@@ -100,12 +117,16 @@ def read_suite(folder: Path, codebook: Codebook) -> list[Case]:
             where = f"{path}:{number}"
             try:
                 case = _case(json.loads(line), codebook, actors)
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{where}: no behaviour case: {error!r}") from error
+            except ValueError as error:
+                raise UserError(f"{where}: no behaviour case: {error}") from error
             if case.id in seen:
                 raise UserError(f"{where}: the id {case.id!r} stands also at {seen[case.id]}")
             seen[case.id] = where
             cases.append(case)
+    pairs = Counter(case.pair for case in cases if case.pair)
+    for pair, members in pairs.items():
+        if members != 2:
+            raise UserError(f"{folder}: the pair {pair!r} has {members} cases, not two")
     return cases
 
 
@@ -123,12 +144,28 @@ def run_suite(predict: Predict, cases: Sequence[Case], codebook: Codebook) -> li
 
 
 def pass_rates(outcomes: Sequence[Outcome]) -> dict[str, PassRate]:
-    """Return the pass rate of each construct, then of all cases together."""
-    groups: dict[str, list[bool]] = {}
-    for outcome in outcomes:
-        groups.setdefault(outcome.case.construct, []).append(outcome.passed)
-    rates = {name: PassRate(sum(kept), len(kept)) for name, kept in sorted(groups.items())}
-    return {**rates, "all": PassRate(sum(o.passed for o in outcomes), len(outcomes))}
+    """Return the pass rate of each construct, of whole minimal pairs, and of all cases together."""
+    if not outcomes:
+        return {}
+    pairs = _rates((outcome.case.pair, outcome.passed) for outcome in outcomes if outcome.case.pair)
+    whole = [rate.passed == rate.total for rate in pairs.values()]
+    return {
+        **_rates((outcome.case.construct, outcome.passed) for outcome in outcomes),
+        **({PAIRS: PassRate(sum(whole), len(whole))} if whole else {}),
+        ALL: PassRate(sum(o.passed for o in outcomes), len(outcomes)),
+    }
+
+
+def pass_rates_by_rule(outcomes: Sequence[Outcome]) -> dict[int, PassRate]:
+    """Return the pass rate of each rule of the codebook that the suite tests."""
+    return _rates((outcome.case.rule, outcome.passed) for outcome in outcomes)
+
+
+def _rates(results: Iterable[tuple[Key, bool]]) -> dict[Key, PassRate]:
+    groups: dict[Key, list[bool]] = {}
+    for key, passed in results:
+        groups.setdefault(key, []).append(passed)
+    return {key: PassRate(sum(kept), len(kept)) for key, kept in sorted(groups.items())}
 
 
 def failures(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
@@ -164,22 +201,50 @@ def variants(text: str, change: str, actors: Sequence[str], seed: str = "") -> I
             yield from (frame.format(text) for frame in _FRAMES)
 
 
-def _case(values: dict[str, Any], codebook: Codebook, actors: Sequence[str]) -> Case:
-    common = {"id": values["id"], "rule": int(values["rule"]), "construct": values["construct"]}
-    for label in [*values.get("has", ()), *values.get("lacks", ()), *[values.get("label")]]:
-        if label is not None and label not in codebook.names:
-            raise ValueError(f"the codebook has no label {label!r}")
+def _case(values: Any, codebook: Codebook, actors: Sequence[str]) -> Case:
+    """Build a case from one line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    _check_fields(values, codebook)
+    case = Case(values["id"], values["rule"], values["construct"], ())
     if "same_under" in values:
-        change = values["same_under"]
-        if change not in CHANGES:
-            raise ValueError(f"same_under is one of {', '.join(CHANGES)}, not {change!r}")
-        return Case(**common, texts=tuple(variants(values["text"], change, actors)), invariant=True)
+        changed = tuple(variants(values["text"], values["same_under"], actors))
+        return replace(case, texts=changed, invariant=True)
     if "label" in values:
-        return Case(**common, texts=(values["weaker"], values["stronger"]), label=values["label"])
-    has, lacks = tuple(values["has"]), tuple(values["lacks"])
-    if not has and not lacks:
-        raise ValueError("a case demands something in `has` or `lacks`")
-    return Case(**common, texts=(values["text"],), has=has, lacks=lacks)
+        return replace(case, texts=(values["weaker"], values["stronger"]), label=values["label"])
+    return replace(
+        case,
+        texts=(values["text"],),
+        has=tuple(values["has"]),
+        lacks=tuple(values["lacks"]),
+        pair=values.get("pair"),
+    )
+
+
+def _check_fields(values: Any, codebook: Codebook) -> None:
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, found {str(values)[:40]!r}")
+    fields = set(values)
+    if not any(wanted <= fields <= wanted | optional for wanted, optional in _KINDS):
+        raise ValueError(f"the fields {', '.join(sorted(fields))} are those of no kind of case")
+    for name in fields - {"rule", "has", "lacks"}:
+        if not isinstance(values[name], str) or not values[name].strip():
+            raise ValueError(f"{name!r} must be a text that is not empty, found {values[name]!r}")
+    if values["rule"] not in (codebook.rules or {values["rule"]}):
+        raise ValueError(f"the codebook {codebook.name!r} has no rule {values['rule']!r}")
+    demanded = [*values.get("has", ()), *values.get("lacks", ())]
+    for label in [*demanded, *([values["label"]] if "label" in values else [])]:
+        if label not in codebook.names:
+            raise ValueError(f"the codebook {codebook.name!r} has no label {label!r}")
+    if "has" in values and (not demanded or len(set(demanded)) < len(demanded)):
+        raise ValueError("`has` and `lacks` must demand something, and no label twice")
+    change = values.get("same_under", CHANGES[0])
+    if change not in CHANGES:
+        raise ValueError(f"same_under is one of {', '.join(CHANGES)}, not {change!r}")
+    if change == "actors" and "same_under" in values and "{A}" not in values["text"]:
+        raise ValueError("a case that is the same under actors needs a place {A} for one")
 
 
 def _judge(
