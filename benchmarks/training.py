@@ -15,8 +15,19 @@ import torch
 from omegaconf import OmegaConf
 from transformers import get_linear_schedule_with_warmup
 
-from stance.classifiers.finetuning import Encoded, LengthBatches, build_optimizer, finetune
-from stance.classifiers.transformer import Finetuning, TransformerClassifier, pad
+from stance.classifiers.finetuning import (
+    Encoded,
+    LengthBatches,
+    build_optimizer,
+    finetune,
+    sentence_loss,
+)
+from stance.classifiers.transformer import (
+    Finetuning,
+    TransformerClassifier,
+    pad,
+    sentence_logits,
+)
 from stance.codebook import read_codebook
 from stance.corpus.examples import Split, read_split
 
@@ -43,7 +54,7 @@ def bare_loop(classifier: TransformerClassifier, train: Split) -> None:
     for _ in range(settings.epochs):
         for rows in batches:
             batch = pad([data.ids[row] for row in rows], classifier.tokenizer)
-            loss = model(**batch, labels=data.targets[rows]).loss
+            loss = sentence_loss(sentence_logits(model, batch), data.targets[rows], 0.0)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stance.classifiers.base import Classifier
 from stance.classifiers.build import load_classifier
@@ -153,10 +154,15 @@ def test_checkpoints_are_refused_with_a_reason(tmp_path: Path, codebook: Codeboo
 def test_plain_transformers_reads_a_saved_model(
     tiny_encoder: Path, codebook: Codebook, tmp_path: Path
 ) -> None:
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    classifier = TransformerClassifier(codebook, checkpoint=str(tiny_encoder))
+    classifier = TransformerClassifier(codebook, checkpoint=str(tiny_encoder), cues=False)
     classifier.model, classifier.tokenizer = classifier.read_checkpoint()
     classifier.save(tmp_path)
-    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    plain = AutoModelForTokenClassification.from_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert plain.config.id2label == {0: "praise", 1: "blame"}
+    text = "The mayor praised the harbour plan in report 1."
+    with torch.inference_mode():
+        logits = plain(**tokenizer(text, return_tensors="pt")).logits.mean(dim=1)
+    assert torch.sigmoid(logits)[0].tolist() == pytest.approx(classifier.predict_proba([text])[0])

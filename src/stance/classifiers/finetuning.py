@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from sklearn.metrics import average_precision_score
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import (
@@ -25,7 +26,12 @@ from transformers import (
 )
 
 from stance.classifiers.base import Log
-from stance.classifiers.transformer import Finetuning, TransformerClassifier, pad
+from stance.classifiers.transformer import (
+    Finetuning,
+    TransformerClassifier,
+    pad,
+    sentence_logits,
+)
 from stance.corpus.examples import Split
 from stance.text.normalize import normalize
 
@@ -50,7 +56,8 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
             args=_arguments(settings, folder),
             train_dataset=Encoded(classifier, train, settings.cue_dropout),
             eval_dataset=Encoded(classifier, validation),
-            data_collator=_Collator(classifier),
+            data_collator=_Collator(classifier.tokenizer),
+            smoothing=settings.label_smoothing,
             compute_metrics=_average_precision,
             optimizers=(build_optimizer(classifier.model, settings), None),
             callbacks=[
@@ -92,20 +99,14 @@ class Encoded(Dataset[dict[str, Any]]):
 
 
 class _Collator:
-    """Pad the rows of a batch and smooth the targets while training."""
+    """Pad the rows of a batch."""
 
-    def __init__(self, classifier: TransformerClassifier) -> None:
-        self.classifier = classifier
-        self.smoothing = (
-            classifier.finetuning.label_smoothing if classifier.codebook.multi_label else 0.0
-        )
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = pad([row["input_ids"] for row in rows], self.classifier.tokenizer)
-        labels = torch.stack([row["labels"] for row in rows])
-        if self.smoothing and self.classifier.model.training:
-            labels = labels * (1 - self.smoothing) + self.smoothing / 2
-        return {**batch, "labels": labels}
+        batch = pad([row["input_ids"] for row in rows], self.tokenizer)
+        return {**batch, "labels": torch.stack([row["labels"] for row in rows])}
 
 
 class LengthBatches(Sampler[list[int]]):
@@ -133,7 +134,24 @@ class LengthBatches(Sampler[list[int]]):
 
 
 class _LengthTrainer(Trainer):
-    """`Trainer` with batches by length."""
+    """`Trainer` with batches by length, and a loss on sentences instead of tokens."""
+
+    def __init__(self, *, smoothing: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.smoothing = smoothing
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        batch = dict(inputs)
+        gold = batch.pop("labels")
+        logits = sentence_logits(model, batch)
+        loss = sentence_loss(logits, gold, self.smoothing if model.training else 0.0)
+        return (loss, {"logits": logits}) if return_outputs else loss
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
         dataset = cast(Encoded, self.train_dataset)
@@ -144,6 +162,14 @@ class _LengthTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[dict[str, Any]]:
         dataset = cast(Encoded, eval_dataset or self.eval_dataset)
         return DataLoader(dataset, batch_size=_EVAL_BATCH, collate_fn=self.data_collator)
+
+
+def sentence_loss(logits: torch.Tensor, gold: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Return binary cross-entropy for 0/1 rows, cross-entropy for label numbers."""
+    if gold.ndim == 1:
+        return functional.cross_entropy(logits, gold, label_smoothing=smoothing)
+    smoothed = gold * (1 - smoothing) + smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, smoothed)
 
 
 class _Forward(TrainerCallback):

@@ -1,20 +1,26 @@
-"""A pretrained encoder with a classification head; this module only predicts, saves and loads.
+"""A pretrained encoder with a linear head over the mean of its tokens.
 
-`stance.classifiers.finetuning` trains it. The saved directory is an ordinary `transformers`
-model: `AutoModelForSequenceClassification.from_pretrained` reads it without this project.
+The head is that of token classification: it gives every token a logit per label, and a sentence's
+logit is the mean over its tokens. As head and mean are both linear, this is the usual mean-pooled
+classifier, with two gains: `AutoModelForTokenClassification.from_pretrained` reads the saved
+directory without this project, and the tokens' logits are exact contributions to the sentence's.
+
+Sentence encoders such as MiniLM are pretrained for the mean of their tokens; a head on the first
+token learnt far less from the same sentences (docs/experiments.md). This module only predicts,
+saves and loads; `stance.classifiers.finetuning` trains.
 """
 
 import hashlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from stance.classifiers.base import Log, Probabilities
@@ -113,14 +119,11 @@ class TransformerClassifier:
         names = self.codebook.names
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model = AutoModelForTokenClassification.from_pretrained(
                 source,
                 num_labels=len(names),
                 id2label=dict(enumerate(names)),
                 label2id={name: index for index, name in enumerate(names)},
-                problem_type="multi_label_classification"
-                if self.codebook.multi_label
-                else "single_label_classification",
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
                 **options,
@@ -160,7 +163,8 @@ class TransformerClassifier:
         results = np.empty((len(encoded), len(self.codebook.names)))
         with torch.inference_mode():
             for rows in batches_by_length(encoded, _TOKENS_PER_BATCH):
-                logits = self.model(**pad([encoded[row] for row in rows], self.tokenizer)).logits
+                batch = pad([encoded[row] for row in rows], self.tokenizer)
+                logits = sentence_logits(self.model, batch)
                 results[rows] = self.to_probabilities(logits).double().numpy()
         return results
 
@@ -190,10 +194,17 @@ class TransformerClassifier:
         classifier = cls(codebook, **settings)
         options = {"local_files_only": True, "trust_remote_code": False}
         classifier.tokenizer = AutoTokenizer.from_pretrained(str(directory), **options)
-        classifier.model = AutoModelForSequenceClassification.from_pretrained(
+        classifier.model = AutoModelForTokenClassification.from_pretrained(
             str(directory), use_safetensors=True, **options
         )
         return classifier
+
+
+def sentence_logits(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the mean of the tokens' logits, padding left out: shape (n, labels)."""
+    mask = batch["attention_mask"].unsqueeze(-1)
+    logits: torch.Tensor = model(**batch).logits
+    return (logits * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def batches_by_length(encoded: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:

@@ -24,9 +24,10 @@ def model_card(
     )
     plain = (
         "\n## Without this project\n\n"
-        "`transformers.AutoModelForSequenceClassification.from_pretrained` reads this directory\n"
-        "and gives raw logits. Normalising the text, cue words before the sentence, calibration\n"
-        "and thresholds are this project's; the last two stand in `stance.json`.\n"
+        "`transformers.AutoModelForTokenClassification.from_pretrained` reads this directory. The\n"
+        "mean of the tokens' logits is the sentence's logit. Normalising the text, cue words\n"
+        "before the sentence, calibration and thresholds are this project's; the last two stand\n"
+        "in `stance.json`.\n"
         if kind == "transformer"
         else ""
     )
