@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ from hydra import compose, initialize_config_dir
 from stance.classifiers.rules import RulesClassifier
 from stance.classifiers.tfidf import TfidfClassifier
 from stance.codebook import Codebook
-from stance.comparison import compare, evaluate, holm, sign_test
+from stance.comparison import evaluate, pool_seeds
 from stance.config import EvaluateConfig, read_config, register_schemas
 from stance.corpus.examples import Split, sentence_key
 from stance.decision import fit_decision
 from stance.errors import UserError
 from stance.evaluation.metrics import Judged
+from stance.evaluation.paired import compare, describe, holm, sign_test
 from stance.model import StanceModel, load_model
 from stance.promotion import promote
 
@@ -38,7 +40,7 @@ def test_a_clear_difference_is_claimed_and_a_small_one_is_not() -> None:
     strong, alike = compare(models, "toy").differences
     assert strong.verdict == "strong is better"
     assert strong.difference.low > 0
-    assert strong.sign_p_value < 0.001
+    assert strong.sign.p_value < 0.001
     assert alike.verdict == "no difference can be claimed"
     assert (
         compare({"strong": models["strong"], "weak": models["weak"]}, "toy").differences[0].verdict
@@ -50,7 +52,7 @@ def test_a_model_does_not_differ_from_itself() -> None:
     (difference,) = compare({"a": judged(0.8, 1), "b": judged(0.8, 1)}, "toy").differences
     assert difference.difference.value == 0
     assert difference.p_value == 1
-    assert difference.sign_p_value == 1
+    assert difference.sign.p_value == 1
     assert difference.verdict == "no difference can be claimed"
 
 
@@ -72,15 +74,71 @@ def test_holm_by_hand() -> None:
 
 
 def test_the_sign_test_by_hand() -> None:
-    """Eight rows only the first gets right, none only the second: p = 2 * 0.5 ** 8."""
-    gold = np.ones((20, 1), dtype=np.int8)
+    """Eight documents only the first gets right, none only the second: p = 2 * 0.5 ** 8."""
+    gold = np.ones((40, 1), dtype=np.int8)
     first, second = gold.copy(), gold.copy()
-    second[:8] = 0
-    names, groups = ("praise",), [str(i) for i in range(20)]
-    p = sign_test(
-        Judged(gold, first, first, groups, names), Judged(gold, second, second, groups, names)
+    second[:16:2] = 0
+    names, groups = ("praise",), [str(i // 2) for i in range(40)]
+    found = sign_test(
+        [Judged(gold, first, first, groups, names)], [Judged(gold, second, second, groups, names)]
     )
-    assert p == pytest.approx(2 * 0.5**8)
+    assert (found.more, found.fewer, found.alike) == (0, 8, 12)
+    assert found.p_value == pytest.approx(2 * 0.5**8)
+
+
+def test_one_document_however_long_is_one_piece_of_evidence() -> None:
+    gold = np.ones((40, 1), dtype=np.int8)
+    wrong = np.zeros((40, 1), dtype=np.int8)
+    names, groups = ("praise",), ["only"] * 40
+    found = sign_test(
+        [Judged(gold, gold, gold, groups, names)], [Judged(gold, wrong, wrong, groups, names)]
+    )
+    assert found.p_value == 1
+
+
+def test_seeds_are_pooled_into_their_mean_and_spread() -> None:
+    seeds = [judged(0.85, seed) for seed in (2, 3, 4)]
+    alone = [compare({"one": run}, "toy").scores["one"]["f1_macro"] for run in seeds]
+    comparison = compare({"weak": judged(0.7, 1), "pooled": seeds}, "toy")
+    values = [interval.value for interval in alone]
+    pooled = comparison.scores["pooled"]["f1_macro"]
+    assert pooled.value == pytest.approx(np.mean(values))
+    assert comparison.spread["pooled"]["f1_macro"] == pytest.approx(np.std(values, ddof=1))
+    assert comparison.seeds == {"weak": 1, "pooled": 3}
+    assert comparison.differences[0].verdict == "pooled is better"
+
+
+def test_the_interval_over_seeds_holds_the_luck_of_training() -> None:
+    """Seeds that differ much make the interval wider than that of any one of them."""
+    runs = [judged(accuracy, seed) for seed, accuracy in enumerate((0.7, 0.8, 0.9))]
+    pooled = compare({"m": runs}, "toy").scores["m"]["f1_macro"]
+    widths = [
+        found.high - found.low
+        for found in (compare({"m": run}, "toy").scores["m"]["f1_macro"] for run in runs)
+    ]
+    assert pooled.high - pooled.low > 1.5 * max(widths)
+
+
+def test_luck_is_seldom_called_a_difference() -> None:
+    """Two models of the same worth: at most about one comparison in twenty claims otherwise."""
+    claims = 0
+    for trial in range(100):
+        pair = {"a": judged(0.8, 2 * trial + 10, 200), "b": judged(0.8, 2 * trial + 11, 200)}
+        claims += "better" in compare(pair, "toy", resamples=200).differences[0].verdict
+    assert claims <= 10
+
+
+def test_the_comparison_in_words() -> None:
+    models = {"weak": judged(0.7, 1), "strong": [judged(0.9, 2), judged(0.9, 5)]}
+    lines = describe(compare({**models, "alike": judged(0.7, 3)}, "toy", resamples=500))
+    assert lines[1].startswith("strong: macro F1 0.8")
+    assert "mean of 2 seeds, standard deviation 0.0" in lines[1]
+    assert "p = 0.004, p = 0.008 after Holm's correction for 2 comparisons" in lines[3]
+    assert lines[3].endswith("): strong is better.")
+    assert "no difference can be claimed; differences from -0.0" in lines[4]
+    assert lines[5].startswith("What another seed would change is in no figure of weak and alike")
+    few = describe(compare({"weak": judged(0.7, 1, rows=40)}, "toy", resamples=100))
+    assert few[-1] == "Only 10 documents: intervals over so few are too narrow."
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +196,36 @@ def test_saved_models_are_judged_on_a_file_and_the_report_lies_on_disk(saved: Pa
     report = json.loads(evaluation.report.read_text())
     assert report["rows"] == 80
     assert report["scores"]["tfidf"]["f1_macro"]["value"] > 0.9
+
+
+def test_models_that_differ_only_in_their_seed_are_one_model(saved: Path) -> None:
+    model = load_model(saved / "models/tfidf")
+    other = load_model(saved / "models/rules")
+    settings = {"model": "tfidf", "C": 4}
+    models = {}
+    for name, seed, base in (("a-seed1", 1, model), ("a-seed2", 2, model), ("b", 1, other)):
+        extra = {} if name != "b" else {"C": 2}
+        record = {"parameters": {**settings, "seed": seed, **extra}, "data": {"train": "x"}}
+        models[name] = replace(base, record=record)
+    assert pool_seeds(models) == {"a-2-seeds": ["a-seed1", "a-seed2"], "b": ["b"]}
+
+
+def test_an_evaluation_pools_seeds_unless_told_otherwise(saved: Path) -> None:
+    model = load_model(saved / "models/tfidf")
+    for seed in (1, 2):
+        record = {"parameters": {"model": "tfidf", "seed": seed}, "data": {}}
+        replace(model, record=record).save(saved / f"models/lin-seed{seed}", "# card\n")
+    config = configure(
+        saved, f"data_file={saved / 'test.jsonl'}", models="rules,lin-seed1,lin-seed2"
+    )
+    evaluation = evaluate(config)
+    assert list(evaluation.comparison.scores) == ["rules", "lin-2-seeds"]
+    report = json.loads(evaluation.report.read_text())
+    assert report["pooled"]["lin-2-seeds"] == ["lin-seed1", "lin-seed2"]
+    assert set(report["models"]) == {"rules", "lin-seed1", "lin-seed2"}
+    assert report["text"] == describe(evaluation.comparison)
+    config.pool_seeds = False
+    assert list(evaluate(config).comparison.scores) == ["rules", "lin-seed1", "lin-seed2"]
 
 
 def test_sentences_that_a_model_learnt_from_are_refused(saved: Path) -> None:

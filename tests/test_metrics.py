@@ -11,7 +11,13 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from stance.evaluation.metrics import Judged, point_scores, resample_weights, score
+from stance.evaluation.metrics import (
+    Judged,
+    point_scores,
+    resample_weights,
+    resampled_scores,
+    score,
+)
 
 NAMES = ("a", "b", "c")
 
@@ -59,18 +65,72 @@ def test_hand_computed_case() -> None:
     assert scores["f1_macro"] == pytest.approx((0.5 + 2 / 3) / 2)
     assert scores["exact_match"] == 0.5
     assert scores["label_cardinality"] == 0.75
+    assert scores["label_cardinality_gold"] == 1.0
     # Label a: ranks 0.9 (hit), 0.6 (miss), 0.4 (hit): (1 + 2/3) / 2.
     assert scores["average_precision/a"] == pytest.approx((1 + 2 / 3) / 2)
     # Each probability of a has a bin of its own: |.9-1| + |.4-1| + |.6-0| + |.1-0|, over four.
     assert scores["ece/a"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.1) / 4)
 
 
-def test_resampling_draws_whole_groups() -> None:
-    groups = ["x", "x", "y", "z", "z", "z"]
-    for weights in resample_weights(groups, 300, seed=3):
-        assert (weights[:, 0] == weights[:, 1]).all()
-        assert (weights[:, 3] == weights[:, 5]).all()
-        assert ((weights[:, 0] + weights[:, 2] + weights[:, 3]) == 3).all()
+def test_resampling_draws_as_many_groups_as_there_are_each_as_often_as_any_other() -> None:
+    weights = np.concatenate(list(resample_weights(6, 3000, seed=3)))
+    assert weights.shape == (3000, 6)
+    assert (weights.sum(axis=1) == 6).all()
+    assert weights.mean(axis=0) == pytest.approx(np.ones(6), abs=0.06)
+    assert weights.var(axis=0) == pytest.approx(np.full(6, 5 / 6), abs=0.08)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_resample_scores_as_its_rows_written_out_would(size: int) -> None:
+    """Group weights are a short way to say which rows stand in a resample, and how often."""
+    j = judged(rows=120, seed=4)
+    j = Judged(j.gold, j.probabilities, j.predicted, [str(i // size) for i in range(120)], j.names)
+    drawn = resampled_scores(j, resamples=3, seed=9)
+    groups, index = j.group_index
+    for number, weights in enumerate(next(iter(resample_weights(groups, 3, seed=9)))):
+        rows = np.repeat(np.arange(120), weights[index].astype(int))
+        written = Judged(
+            j.gold[rows],
+            j.probabilities[rows],
+            j.predicted[rows],
+            [str(row) for row in range(len(rows))],
+            j.names,
+        )
+        for name, value in point_scores(written).items():
+            assert drawn[name][number] == pytest.approx(value), name
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Rows of one document err together; intervals that resample rows would cover far less."""
+    generator = np.random.default_rng(1)
+    covered = {"documents": 0, "rows": 0}
+    draws = 200
+    for _ in range(draws):
+        hard = np.repeat(generator.beta(2, 2, size=60), 8)  # expected accuracy 0.5
+        gold = np.ones((480, 1), dtype=np.int8)
+        predicted = (generator.random((480, 1)) < hard[:, None]).astype(np.int8)
+        for what, groups in (
+            ("documents", [str(i // 8) for i in range(480)]),
+            ("rows", [str(i) for i in range(480)]),
+        ):
+            found = score(Judged(gold, predicted * 1.0, predicted, groups, ("a",)), resamples=300)[
+                "exact_match"
+            ]
+            covered[what] += found.low <= 0.5 <= found.high
+    assert 0.90 <= covered["documents"] / draws <= 0.985
+    assert covered["rows"] / draws < 0.88
+
+
+def test_the_interval_of_a_calibration_error_holds_it() -> None:
+    """Resampling lifts the error of well-calibrated probabilities: percentiles lie too high."""
+    generator = np.random.default_rng(0)
+    probabilities = generator.random((2000, 1))
+    gold = (generator.random((2000, 1)) < probabilities).astype(np.int8)
+    j = Judged(gold, probabilities, gold, [str(i) for i in range(2000)], ("a",))
+    found = score(j, resamples=300)["ece/a"]
+    drawn = resampled_scores(j, resamples=300, seed=0)["ece/a"]
+    assert np.median(drawn) > found.value
+    assert found.high - found.value == pytest.approx(found.value - found.low)
 
 
 def test_intervals_hold_the_value_and_widen_when_groups_are_larger() -> None:

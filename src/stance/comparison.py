@@ -1,91 +1,38 @@
-"""Judge saved models on one labelled file, and say which is better and whether that may be luck.
+"""Judge saved models on one labelled file and record which is better.
 
-Models are compared by the paired group bootstrap: every resample draws the same documents for all
-models, so what is hard for all of them cancels out of the difference. Beside it stands a
-randomised sign test on the label sets of single rows. With several comparisons against the
-reference, p-values are corrected by Holm's method.
-
-Sources: Efron and Tibshirani (1993), chapter 16; Holm (1979), "A simple sequentially rejective
-multiple test procedure"; Berg-Kirkpatrick, Burkett and Klein (2012) on the paired bootstrap.
+The statistics stand in `stance.evaluation.paired`; here models are loaded, runs that differ only
+in their seed are put together, and the result is written to disk and to MLflow.
 """
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stance.config import EvaluateConfig, columns_of
 from stance.corpus.examples import Split, read_split, sentence_key
 from stance.errors import UserError
 from stance.evaluation import plots
-from stance.evaluation.metrics import (
-    PRIMARY,
-    Floats,
-    Interval,
-    Judged,
-    interval,
-    resample_weights,
-    score,
-    scores_under_weights,
-)
+from stance.evaluation.metrics import PRIMARY, Judged, point_scores
+from stance.evaluation.paired import PRIMARY_TITLE, Comparison, compare, describe
 from stance.model import StanceModel, load_model
 from stance.tracking import DataSource, Run, open_store, start_run_if_possible
 
 logger = logging.getLogger(__name__)
 
-ALPHA = 0.05
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much the second model scores above the first, and whether that may be luck.
-
-    `p_value` is two-sided from the paired bootstrap, `sign_p_value` from the exact sign test on
-    rows that only one model labels rightly; `adjusted_p_value` is `p_value` after Holm.
-    """
-
-    first: str
-    second: str
-    difference: Interval
-    p_value: float
-    sign_p_value: float
-    adjusted_p_value: float
-
-    @property
-    def verdict(self) -> str:
-        """Say plainly which is better, or that no difference can be claimed."""
-        if self.adjusted_p_value >= ALPHA or self.difference.low <= 0 <= self.difference.high:
-            return "no difference can be claimed"
-        return f"{self.second if self.difference.value > 0 else self.first} is better"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The scores of every model on one file, and the differences from the first."""
-
-    data: str
-    rows: int
-    scores: dict[str, dict[str, Interval]]
-    differences: list[Difference]
-
-    @property
-    def best(self) -> str:
-        """The model with the highest primary score."""
-        return max(self.scores, key=lambda name: self.scores[name][PRIMARY].value)
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Models judged on one labelled file: where each lies, the file, and the comparison."""
+    """Models judged on one labelled file: where each lies, what it said, and the comparison."""
 
     directories: dict[str, Path]
     models: dict[str, StanceModel]
     split: Split
+    judged: dict[str, Judged]
     comparison: Comparison
     report: Path
 
@@ -110,14 +57,60 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
     if not config.allow_overlap:
         check_unseen(models, split, config.data_file)
     judged = {name: model.judge(split, config.operating_point) for name, model in models.items()}
-    comparison = compare(judged, config.data_file, config.resamples, config.seed)
+    pooled = pool_seeds(models) if config.pool_seeds else {name: [name] for name in models}
+    comparison = compare(
+        {name: [judged[member] for member in members] for name, members in pooled.items()},
+        config.data_file,
+        config.resamples,
+        config.seed,
+    )
     report = Path(config.output or Path(config.models_dir) / "evaluations" / f"{split.name}.json")
-    write_whole(report, json.dumps(asdict(comparison), indent=2) + "\n")
+    write_whole(report, json.dumps(report_of(comparison, models, judged, pooled), indent=2) + "\n")
+    evaluation = Evaluation(directories, models, split, judged, comparison, report)
     store = open_store(config.tracking, config.models_dir)
     tags = {f"stance.model.{name}": model.digest for name, model in models.items()}
     with start_run_if_possible(store, f"compare on {split.name}", tags) as run:
-        record_comparison(run, comparison, judged, split, config)
-    return Evaluation(directories, models, split, comparison, report)
+        record_comparison(run, evaluation, config)
+    return evaluation
+
+
+def pool_seeds(models: Mapping[str, StanceModel]) -> dict[str, list[str]]:
+    """Group models that differ only in their seed, and name each group, in the order given."""
+    groups: dict[str, list[str]] = {}
+    for name, model in models.items():
+        parameters = dict(model.record.get("parameters") or {"model": name})
+        parameters.pop("seed", None)
+        key = json.dumps([parameters, model.record.get("data")], sort_keys=True)
+        groups.setdefault(key, []).append(name)
+    return {
+        members[0] if len(members) == 1 else _pooled_name(members): members
+        for members in groups.values()
+    }
+
+
+def _pooled_name(members: Sequence[str]) -> str:
+    bases = {re.sub(r"[-_]?seed[-_]?\d+$", "", name) for name in members}
+    base = bases.pop() if len(bases) == 1 else members[0]
+    return f"{base}-{len(members)}-seeds"
+
+
+def report_of(
+    comparison: Comparison,
+    models: Mapping[str, StanceModel],
+    judged: Mapping[str, Judged],
+    pooled: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Return all figures as plain values: the comparison, its text, and each model by itself."""
+    return {
+        **asdict(comparison),
+        "verdicts": [d.verdict for d in comparison.differences],
+        "text": describe(comparison),
+        "pooled": {name: list(members) for name, members in pooled.items()},
+        "models": {
+            name: {"digest": model.digest, "scores": point_scores(judged[name])}
+            for name, model in models.items()
+        },
+    }
 
 
 def check_unseen(models: Mapping[str, StanceModel], split: Split, path: str) -> None:
@@ -140,13 +133,18 @@ def _directories(paths: Sequence[str], reference: Path | None) -> dict[str, Path
     """Name each saved model by its folder, the reference first."""
     if not paths:
         raise UserError("models: name at least one saved model, as in models=[models/NAME]")
-    directories = {} if reference is None else {reference.resolve().name: reference}
-    for path in paths:
-        name = Path(path).resolve().name
-        if name in directories and directories[name] != reference:
+    directories: dict[str, Path] = {}
+    for path in map(Path, paths):
+        name = path.resolve().name
+        if name in directories:
             raise UserError(f"models: {name!r} is named twice")
-        directories[name] = Path(path)
-    return directories
+        directories[name] = path
+    if reference is None:
+        return directories
+    first = reference.resolve()
+    if first.name in directories and directories[first.name].resolve() != first:
+        raise UserError(f"models: {first.name!r} is also the name of the champion, {reference}")
+    return {first.name: reference, **directories}
 
 
 def load_models(directories: Mapping[str, Path]) -> dict[str, StanceModel]:
@@ -167,117 +165,82 @@ def load_models(directories: Mapping[str, Path]) -> dict[str, StanceModel]:
     return models
 
 
-def compare(
-    judged: dict[str, Judged], data: str, resamples: int = 2000, seed: int = 0
-) -> Comparison:
-    """Score every model, and compare each with the first one."""
-    scores = {name: score(j, resamples=resamples, seed=seed) for name, j in judged.items()}
-    reference, *others = judged
-    drawn = {name: _primary_under_resamples(j, resamples, seed) for name, j in judged.items()}
-    raw = []
-    for other in others:
-        gap = drawn[other] - drawn[reference]
-        value = scores[other][PRIMARY].value - scores[reference][PRIMARY].value
-        raw.append(
-            (
-                other,
-                interval(value, gap),
-                _bootstrap_p(gap),
-                sign_test(judged[reference], judged[other]),
-            )
-        )
-    adjusted = holm([p for _, _, p, _ in raw])
-    return Comparison(
-        data,
-        len(next(iter(judged.values())).gold),
-        scores,
-        [
-            Difference(reference, other, gap, p, sign_p, corrected)
-            for (other, gap, p, sign_p), corrected in zip(raw, adjusted, strict=True)
-        ],
-    )
-
-
-def sign_test(first: Judged, second: Judged) -> float:
-    """Exact two-sided sign test on the rows whose label set only one of two models gets right."""
-    from scipy.stats import binomtest
-
-    right = [(j.gold == j.predicted).all(axis=1) for j in (first, second)]
-    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    if only_first + only_second == 0:
-        return 1.0
-    return float(binomtest(only_first, only_first + only_second).pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number by Holm's step-down method."""
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
-        adjusted[index] = largest
-    return adjusted
-
-
-def record_comparison(
-    run: Run,
-    comparison: Comparison,
-    judged: dict[str, Judged],
-    split: Split,
-    config: EvaluateConfig,
-) -> None:
+def record_comparison(run: Run, evaluation: Evaluation, config: EvaluateConfig) -> None:
     """Record scores, differences and pictures."""
+    split, comparison = evaluation.split, evaluation.comparison
     run.log_data(DataSource(split.name, config.data_file, split.digest, len(split), "evaluation"))
+    run.describe("\n\n".join(describe(comparison)))
+    for name, judged in evaluation.judged.items():
+        run.log_metrics({f"{name}/{key}": value for key, value in point_scores(judged).items()})
+        run.log_figure(plots.precision_recall(judged), f"{name}/precision_recall.png")
+        run.log_figure(plots.reliability(judged), f"{name}/reliability.png")
+        run.log_figure(plots.label_set_confusion(judged), f"{name}/label_sets.png")
     for name, scores in comparison.scores.items():
         run.log_metrics({f"{name}/{key}": value.value for key, value in scores.items()})
-        run.log_figure(plots.precision_recall(judged[name]), f"{name}/precision_recall.png")
-        run.log_figure(plots.label_set_confusion(judged[name]), f"{name}/label_sets.png")
+    run.log_figure(plots.comparison(comparison), "comparison.png")
+    run.log_table(score_table(comparison), "scores.json")
     run.log_table(difference_table(comparison), "differences.json")
-    run.log_text(json.dumps(asdict(comparison), indent=2), "comparison.json")
+    run.log_text(evaluation.report.read_text(encoding="utf-8"), "comparison.json")
+
+
+_SHOWN = {
+    PRIMARY: PRIMARY_TITLE,
+    "f1_micro": "micro F1",
+    "average_precision_macro": "macro average precision",
+    "ece_macro": "calibration error",
+    "exact_match": "exact match",
+}
+
+
+def score_table(comparison: Comparison) -> dict[str, list[Any]]:
+    """Return a row for each score worth a look, a column for each model, with intervals."""
+    first = next(iter(comparison.scores.values()))
+    titles = {key: f"F1 {key.removeprefix('f1/')}" for key in first if key.startswith("f1/")}
+    titles |= _SHOWN
+    return {
+        "score": list(titles.values()),
+        **{
+            name: [str(scores[key]) if key in scores else "" for key in titles]
+            for name, scores in comparison.scores.items()
+        },
+    }
 
 
 def difference_table(comparison: Comparison) -> dict[str, list[Any]]:
     """Return the differences as columns."""
+    differences = comparison.differences
     return {
-        "comparison": [f"{d.second} - {d.first}" for d in comparison.differences],
-        PRIMARY: [str(d.difference) for d in comparison.differences],
-        "p": [round(d.p_value, 4) for d in comparison.differences],
-        "p (Holm)": [round(d.adjusted_p_value, 4) for d in comparison.differences],
-        "p (sign test)": [round(d.sign_p_value, 4) for d in comparison.differences],
-        "verdict": [d.verdict for d in comparison.differences],
+        "comparison": [f"{d.second} - {d.first}" for d in differences],
+        PRIMARY_TITLE: [f"{d.difference.value:+.3f}" for d in differences],
+        "95 % interval": [
+            f"{d.difference.low:+.3f} to {d.difference.high:+.3f}" for d in differences
+        ],
+        "p": [round(d.p_value, 4) for d in differences],
+        "p (Holm)": [round(d.adjusted_p_value, 4) for d in differences],
+        "documents better, worse": [f"{d.sign.more}, {d.sign.fewer}" for d in differences],
+        "p (sign test)": [round(d.sign.p_value, 4) for d in differences],
+        "verdict": [d.verdict for d in differences],
     }
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the scores of every model and the differences as tables in the terminal."""
+    """Print the scores of every model as a table, and the comparison in words below it."""
     from rich.console import Console
     from rich.table import Table
 
-    labels = [key for key in next(iter(comparison.scores.values())) if key.startswith("f1/")]
     console = Console(width=None if Console().is_terminal else 120)
-    table = Table(title=f"{comparison.data}: {comparison.rows} sentences, 95 % intervals")
-    table.add_column("F1")
-    for model in comparison.scores:
-        table.add_column(model)
-    for title, key in [
-        *((key.removeprefix("f1/"), key) for key in labels),
-        ("macro F1", PRIMARY),
-        ("micro F1", "f1_micro"),
-        ("macro average precision", "average_precision_macro"),
-        ("calibration error", "ece_macro"),
-        ("exact match", "exact_match"),
-    ]:
-        cells = [str(scores[key]) if key in scores else "" for scores in comparison.scores.values()]
-        table.add_row(title, *cells)
+    table = Table(
+        title=f"{comparison.data}: {comparison.rows} sentences in {comparison.documents} "
+        f"documents, 95 % intervals"
+    )
+    columns = score_table(comparison)
+    for name in columns:
+        table.add_column(name)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     console.print(table)
-    for d in comparison.differences:
-        console.print(
-            f"{d.second} - {d.first}: macro F1 {d.difference.value:+.3f} "
-            f"\\[{d.difference.low:+.3f}, {d.difference.high:+.3f}], p = {d.adjusted_p_value:.3f}, "
-            f"sign test p = {d.sign_p_value:.3f}: [bold]{d.verdict}[/bold]",
-            soft_wrap=True,
-            highlight=False,
-        )
+    for line in describe(comparison):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -296,19 +259,3 @@ def write_whole(path: Path, text: str) -> None:
         Path(stream.name).replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _primary_under_resamples(judged: Judged, resamples: int, seed: int) -> Floats:
-    return np.concatenate(
-        [
-            scores_under_weights(judged, weights)[PRIMARY]
-            for weights in resample_weights(judged.groups, resamples, seed)
-        ]
-    )
-
-
-def _bootstrap_p(gap: Floats) -> float:
-    """Two-sided p-value: twice the smaller share of resamples on one side of zero, plus one."""
-    below = (np.sum(gap <= 0) + 1) / (len(gap) + 1)
-    above = (np.sum(gap >= 0) + 1) / (len(gap) + 1)
-    return float(min(1.0, 2 * min(below, above)))

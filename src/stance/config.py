@@ -154,6 +154,7 @@ class EvaluateConfig:
     operating_point: str | None = None
     resamples: int = limited(low=100)
     seed: int = limited(low=0)
+    pool_seeds: bool = MISSING
     promote: bool = MISSING
     registered_name: str = MISSING
     gates: GatesConfig = field(default_factory=GatesConfig)

@@ -9,13 +9,14 @@ import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from stance.comparison import Comparison, Difference, Evaluation, evaluate, write_whole
+from stance.comparison import Evaluation, evaluate, write_whole
 from stance.config import EvaluateConfig, GatesConfig
 from stance.evaluation.behaviour import pass_rates, read_suite, run_suite
 from stance.evaluation.metrics import PRIMARY, Interval
+from stance.evaluation.paired import Comparison, Difference
 from stance.model import StanceModel, point_alias
 from stance.tracking import open_store, register_model, start_run_if_possible
 
@@ -64,7 +65,8 @@ def promote(config: EvaluateConfig) -> tuple[Evaluation, Promotion]:
     models_dir = Path(config.models_dir)
     alias = models_dir / CHAMPION
     champion = alias.resolve() if alias.exists() else None
-    evaluation = evaluate(config, reference=champion)
+    # Seeds are judged one by one here: it is one saved model that becomes champion.
+    evaluation = evaluate(replace(config, pool_seeds=False), reference=champion)
     named = [Path(path).resolve().name for path in config.models]
     scores = evaluation.comparison.scores
     name = max(named, key=lambda candidate: scores[candidate][PRIMARY].value)

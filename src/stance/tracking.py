@@ -79,6 +79,9 @@ class Run(Protocol):
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record facts about the run that are no settings."""
 
+    def describe(self, text: str) -> None:
+        """Record in Markdown what the run is or found, to be read first."""
+
 
 @dataclass
 class SilentRun:
@@ -106,6 +109,9 @@ class SilentRun:
         """Take and forget."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Take and forget."""
+
+    def describe(self, text: str) -> None:
         """Take and forget."""
 
 
@@ -167,6 +173,10 @@ class MlflowRun:
 
         entries = [RunTag(key, value) for key, value in tags.items()]
         self._try("tags", lambda: self.client.log_batch(self.id, tags=entries))
+
+    def describe(self, text: str) -> None:
+        """Record the note that the UI shows at the top of the run."""
+        self.set_tags({"mlflow.note.content": text})
 
     def _try(self, what: str, action: Any) -> None:
         from mlflow.exceptions import MlflowException

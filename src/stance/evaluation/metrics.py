@@ -1,16 +1,18 @@
 """Scores on one definition for every split, model and report, each with a bootstrap interval.
 
 Resampling draws *groups* (documents, minimal pairs), not rows: sentences of one document are not
-independent, and intervals over rows would be too narrow. Every score is a function of weighted
-sums over rows, so that a resample is a vector of row weights and all resamples are computed
-together (percentile bootstrap; Efron and Tibshirani 1993, chapter 13).
+independent, and intervals over rows would be too narrow. Every score is a function of sums over
+rows, so the rows of each group are summed once, a resample is a vector of group weights, and all
+resamples are matrix products (percentile bootstrap; Efron and Tibshirani 1993, chapter 13).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
@@ -18,6 +20,9 @@ Labels = NDArray[np.int8]
 PRIMARY = "f1_macro"
 """The score by which runs are compared and models promoted: every label weighs the same, however
 rare, and the cost of a missed and of a false stance is the same."""
+
+CALIBRATION = "ece"
+"""Expected calibration error; its flat names begin so."""
 
 CONFIDENCE = 0.95
 ECE_BINS = 10
@@ -27,7 +32,7 @@ _CHUNK = 250
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its percentile bootstrap interval at `CONFIDENCE`."""
+    """A score with its bootstrap interval at `CONFIDENCE`."""
 
     value: float
     low: float
@@ -48,28 +53,64 @@ class Judged:
     groups: Sequence[str]
     names: tuple[str, ...]
 
+    @cached_property
+    def group_index(self) -> tuple[int, NDArray[np.int64]]:
+        """The number of groups, and the group of each row as a number, shape (n,)."""
+        names, index = np.unique(np.asarray(self.groups, dtype=str), return_inverse=True)
+        return len(names), index
+
+    def select(self, rows: NDArray[np.bool_]) -> "Judged":
+        """Return the rows where the mask of shape (n,) is true."""
+        groups = [group for group, taken in zip(self.groups, rows, strict=True) if taken]
+        return Judged(
+            self.gold[rows], self.probabilities[rows], self.predicted[rows], groups, self.names
+        )
+
 
 def score(judged: Judged, *, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
     """Return every score with its interval, under flat names such as `f1/<label>`.
 
-    A score that no resample defines (no positive example) is left out.
+    A score that is not defined on the rows (no positive example) is left out.
     """
-    point = scores_under_weights(judged, np.ones((1, len(judged.gold))))
-    drawn = _concatenate(
-        scores_under_weights(judged, weights)
-        for weights in resample_weights(judged.groups, resamples, seed)
-    )
+    drawn = resampled_scores(judged, resamples=resamples, seed=seed)
     return {
-        name: interval(float(values[0]), drawn[name])
-        for name, values in point.items()
-        if np.isfinite(values[0])
+        name: score_interval(name, value, drawn[name])
+        for name, value in point_scores(judged).items()
     }
 
 
 def point_scores(judged: Judged) -> dict[str, float]:
     """Return every score that is defined, without intervals."""
-    values = scores_under_weights(judged, np.ones((1, len(judged.gold))))
+    once = np.ones((1, judged.group_index[0]))
+    values = _Sums(judged).scores(once)
     return {name: float(value[0]) for name, value in values.items() if np.isfinite(value[0])}
+
+
+def resampled_scores(judged: Judged, *, resamples: int, seed: int) -> dict[str, Floats]:
+    """Return every score under each resample, shape (resamples,); NaN where it is not defined.
+
+    Judgements of the same rows under the same seed see the same resamples: differences of the
+    results are those of the paired bootstrap.
+    """
+    sums = _Sums(judged)
+    chunks = [
+        sums.scores(weights) for weights in resample_weights(judged.group_index[0], resamples, seed)
+    ]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def score_interval(name: str, value: float, drawn: Floats) -> Interval:
+    """Build the interval of a score by its name from its resampled values.
+
+    Resampling adds noise to a calibration error, a sum of absolute values: its resampled values
+    lie above it, and their percentiles with them. Its interval reaches as far below the value as
+    above, and is rather too wide than too narrow.
+    """
+    found = interval(value, drawn)
+    if not name.startswith(CALIBRATION):
+        return found
+    high = max(value, found.high)
+    return Interval(value, max(0.0, min(found.low, 2 * value - high)), high)
 
 
 def interval(value: float, drawn: Floats) -> Interval:
@@ -82,92 +123,128 @@ def interval(value: float, drawn: Floats) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def resample_weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield chunks of row weights, shape (at most 250, n): how often each row's group was drawn."""
-    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+def resample_weights(groups: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield chunks of group weights, shape (at most 250, groups): how often each was drawn."""
     generator = np.random.default_rng(seed)
-    even = np.full(len(names), 1 / len(names))
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)
-        yield generator.multinomial(len(names), even, size=count)[:, index].astype(np.float64)
+        drawn = generator.integers(0, groups, size=(count, groups))
+        drawn += groups * np.arange(count)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=count * groups)
+        yield weights.reshape(count, groups).astype(np.float64)
 
 
-def scores_under_weights(judged: Judged, weights: Floats) -> dict[str, Floats]:
-    """Compute every score under row weights.
+class _Sums:
+    """All that the scores need of judged rows, summed over the rows of each group."""
 
-    Args:
-        judged: gold, probabilities and predictions of n rows.
-        weights: shape (resamples, n).
+    def __init__(self, judged: Judged) -> None:
+        self.names = judged.names
+        groups, index = judged.group_index
+        gold, predicted = judged.gold.astype(np.float64), judged.predicted.astype(np.float64)
+        wrong = judged.gold != judged.predicted
+        columns = {
+            "rows": np.ones((len(gold), 1)),
+            "hits": gold * predicted,
+            "claimed": predicted,
+            "positive": gold,
+            "squared": (judged.probabilities - gold) ** 2,
+            "right": ~wrong.any(axis=1, keepdims=True),
+            "wrong": wrong.mean(axis=1, keepdims=True),
+            "gaps": _calibration_gaps(gold, judged.probabilities),
+        }
+        member = sparse.csr_array((np.ones(len(gold)), (index, np.arange(len(gold)))))
+        self._sums = {name: member @ values for name, values in columns.items()}
+        labels = range(len(judged.names))
+        self._rankings = [
+            _Ranking(judged.gold[:, i], judged.probabilities[:, i], index, groups) for i in labels
+        ]
+        self._pooled_ranking = _Ranking(
+            judged.gold.ravel(), judged.probabilities.ravel(), np.repeat(index, len(labels)), groups
+        )
 
-    Returns:
-        For each score an array of shape (resamples,); NaN where it is not defined.
+    def scores(self, weights: Floats) -> dict[str, Floats]:
+        """Compute every score under group weights.
+
+        Args:
+            weights: shape (resamples, groups).
+
+        Returns:
+            For each score an array of shape (resamples,); NaN where it is not defined. Recall, F1
+            and average precision of a label without a positive row are not, whatever a model
+            claims: else the label would count in the macro mean of one model and not of another.
+        """
+        sums = {name: weights @ values for name, values in self._sums.items()}
+        hits, claimed, positive = sums["hits"], sums["claimed"], sums["positive"]
+        rows = sums["rows"]
+        gaps = np.abs(sums["gaps"]).reshape(len(weights), len(self.names), ECE_BINS)
+        per_label = {
+            "precision": _divide(hits, claimed, 0.0),
+            "recall": _divide(hits, positive, np.nan),
+            "f1": _divide(2 * hits, np.where(positive > 0, claimed + positive, 0), np.nan),
+            "average_precision": np.column_stack(
+                [ranking.average_precision(weights) for ranking in self._rankings]
+            ),
+            "brier": sums["squared"] / rows,
+            CALIBRATION: gaps.sum(axis=2) / rows,
+        }
+        scores: dict[str, Floats] = {}
+        for metric, values in per_label.items():
+            for column, name in enumerate(self.names):
+                scores[f"{metric}/{name}"] = values[:, column]
+        for metric, values in per_label.items():
+            scores[f"{metric}_macro"] = _mean_of_defined(values)
+        all_hits, all_claimed, all_positive = hits.sum(1), claimed.sum(1), positive.sum(1)
+        scores["precision_micro"] = _divide(all_hits, all_claimed, 0.0)
+        scores["recall_micro"] = _divide(all_hits, all_positive, np.nan)
+        scores["f1_micro"] = _divide(2 * all_hits, all_claimed + all_positive, np.nan)
+        scores["average_precision_micro"] = self._pooled_ranking.average_precision(weights)
+        total = rows[:, 0]
+        scores["exact_match"] = sums["right"][:, 0] / total
+        scores["hamming_loss"] = sums["wrong"][:, 0] / total
+        scores["label_cardinality"] = all_claimed / total
+        scores["label_cardinality_gold"] = all_positive / total
+        return scores
+
+
+class _Ranking:
+    """Rows ranked by probability, kept as what average precision needs of them.
+
+    Average precision as scikit-learn defines it: ties are one step of the curve. Precision counts
+    only at steps that hold a positive row, so the rows between two such steps are one sum.
     """
-    gold, predicted = judged.gold.astype(np.float64), judged.predicted.astype(np.float64)
-    total = weights.sum(axis=1)
-    hits = weights @ (gold * predicted)
-    claimed, positive = weights @ predicted, weights @ gold
-    scores: dict[str, Floats] = {}
-    per_label = {
-        "precision": _divide(hits, claimed, 0.0),
-        "recall": _divide(hits, positive, np.nan),
-        "f1": _divide(2 * hits, claimed + positive, np.nan),
-        "average_precision": np.column_stack(
-            [
-                _average_precision(judged.gold[:, i], judged.probabilities[:, i], weights)
-                for i in range(len(judged.names))
-            ]
-        ),
-        "brier": weights @ (judged.probabilities - gold) ** 2 / total[:, None],
-        "ece": np.column_stack(
-            [
-                _calibration_error(gold[:, i], judged.probabilities[:, i], weights)
-                for i in range(len(judged.names))
-            ]
-        ),
-    }
-    for metric, values in per_label.items():
-        for column, name in enumerate(judged.names):
-            scores[f"{metric}/{name}"] = values[:, column]
-    for metric, values in per_label.items():
-        scores[f"{metric}_macro"] = _mean_of_defined(values)
-    all_hits, all_claimed, all_positive = hits.sum(1), claimed.sum(1), positive.sum(1)
-    scores["precision_micro"] = _divide(all_hits, all_claimed, 0.0)
-    scores["recall_micro"] = _divide(all_hits, all_positive, np.nan)
-    scores["f1_micro"] = _divide(2 * all_hits, all_claimed + all_positive, np.nan)
-    scores["average_precision_micro"] = _average_precision(
-        judged.gold.ravel(),
-        judged.probabilities.ravel(),
-        np.repeat(weights, len(judged.names), axis=1),
-    )
-    wrong = judged.gold != judged.predicted
-    scores["exact_match"] = weights @ (~wrong.any(axis=1)).astype(np.float64) / total
-    scores["hamming_loss"] = weights @ wrong.mean(axis=1) / total
-    scores["label_cardinality"] = all_claimed / total
-    return scores
+
+    def __init__(
+        self, gold: Labels, probabilities: Floats, index: NDArray[np.int64], groups: int
+    ) -> None:
+        order = np.argsort(-probabilities, kind="stable")
+        ranked, truth, owner = probabilities[order], gold[order].astype(bool), index[order]
+        step = np.cumsum(np.append(False, ranked[1:] != ranked[:-1]))
+        steps = np.unique(step[truth])  # the steps that hold a positive row
+        place = np.searchsorted(steps, step)  # rows below the last of them do not count
+        counted = place < len(steps)
+        shape = (groups, len(steps))
+        ones = np.ones(len(order))
+        self._taken = sparse.csr_array((ones[counted], (owner[counted], place[counted])), shape)
+        self._hits = sparse.csr_array((ones[truth], (owner[truth], place[truth])), shape)
+
+    def average_precision(self, weights: Floats) -> Floats:
+        """Return the average precision under group weights, shape (resamples,)."""
+        taken = np.cumsum(weights @ self._taken, axis=1)
+        gained = weights @ self._hits
+        hits = np.cumsum(gained, axis=1)
+        precision = _divide(hits, taken, 0.0)
+        return _divide((gained * precision).sum(axis=1), gained.sum(axis=1), np.nan)
 
 
-def _average_precision(gold: Labels, probabilities: Floats, weights: Floats) -> Floats:
-    """Average precision as scikit-learn defines it: ties are one step of the curve."""
-    order = np.argsort(-probabilities, kind="stable")
-    ranked, truth = probabilities[order], gold[order].astype(bool)
-    if not truth.any():
-        return np.full(len(weights), np.nan)
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    weighted = weights[:, order]
-    taken = np.cumsum(weighted, axis=1)[:, ends]
-    hits = np.cumsum(weighted * truth, axis=1)[:, ends]
-    gained = np.diff(hits, axis=1, prepend=0.0)
-    precision = _divide(hits, taken, 0.0)
-    return _divide((gained * precision).sum(axis=1), hits[:, -1], np.nan)
+def _calibration_gaps(gold: Floats, probabilities: Floats) -> Floats:
+    """Return each row's part in the calibration gap of its bins, shape (n, labels * bins).
 
-
-def _calibration_error(gold: Floats, probabilities: Floats, weights: Floats) -> Floats:
-    """Expected calibration error over equally wide bins (Naeini et al. 2015)."""
+    The error is the mean gap over equally wide bins (Naeini et al. 2015).
+    """
     bins = np.minimum((probabilities * ECE_BINS).astype(int), ECE_BINS - 1)
     member = np.eye(ECE_BINS)[bins]
-    gap = weights @ (member * (probabilities - gold)[:, None])
-    error: Floats = np.abs(gap).sum(axis=1) / weights.sum(axis=1)
-    return error
+    gaps: Floats = (member * (probabilities - gold)[:, :, None]).reshape(len(gold), -1)
+    return gaps
 
 
 def _mean_of_defined(values: Floats) -> Floats:
@@ -179,11 +256,3 @@ def _divide(numerator: Floats, denominator: Floats | NDArray[np.int64], empty: f
     result = np.full(numerator.shape, empty)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result
-
-
-def _concatenate(chunks: Iterator[dict[str, Floats]]) -> dict[str, Floats]:
-    collected: dict[str, list[Floats]] = {}
-    for chunk in chunks:
-        for name, values in chunk.items():
-            collected.setdefault(name, []).append(values)
-    return {name: np.concatenate(values) for name, values in collected.items()}

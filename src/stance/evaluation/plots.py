@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from stance.codebook import NONE
 from stance.evaluation.behaviour import PassRate
-from stance.evaluation.metrics import ECE_BINS, Judged
+from stance.evaluation.metrics import ECE_BINS, PRIMARY, Judged
+from stance.evaluation.paired import PRIMARY_TITLE, Comparison
 
 _COMMON_SETS = 12
 
@@ -57,6 +58,88 @@ def reliability(judged: Judged) -> Figure:
             label=name,
         )
     axes.legend(loc="upper left")
+    return figure
+
+
+def thresholds(judged: Judged, chosen: Sequence[float]) -> Figure:
+    """Draw precision, recall and F1 of every label over its threshold, the chosen one marked."""
+    columns = min(len(judged.names), 2)
+    rows = -(-len(judged.names) // columns)
+    figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+    cuts = np.linspace(0, 1, 201)
+    for column, (name, axes) in enumerate(zip(judged.names, grid, strict=False)):
+        gold = judged.gold[:, column] == 1
+        claimed = judged.probabilities[:, column] >= cuts[:, None]
+        hits, said = (claimed & gold).sum(axis=1), claimed.sum(axis=1)
+        precision = np.where(said > 0, hits / np.maximum(said, 1), np.nan)
+        recall = hits / max(int(gold.sum()), 1)
+        axes.plot(cuts, precision, label="precision", color="tab:blue")
+        axes.plot(cuts, recall, label="recall", color="tab:orange")
+        axes.plot(cuts, 2 * hits / np.maximum(said + gold.sum(), 1), label="F1", color="black")
+        if np.isfinite(chosen[column]):
+            axes.axvline(chosen[column], color="grey", linestyle="--", linewidth=1)
+            axes.set_title(f"{name}, threshold {chosen[column]:.2f}", fontsize=10)
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+    for axes in grid[len(judged.names) :]:
+        axes.set_visible(False)
+    grid[0].legend(loc="lower left", fontsize=8)
+    figure.supxlabel("threshold on the calibrated probability")
+    return figure
+
+
+def learning_curve(history: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Draw what a classifier logged at each epoch: losses on the left, scores on the right."""
+    losses = {name: points for name, points in history.items() if "loss" in name}
+    scores = {name: points for name, points in history.items() if "loss" not in name}
+    shown = [group for group in (losses, scores) if group]
+    figure = Figure(figsize=(5 * len(shown), 3.6), layout="constrained")
+    for axes, group in zip(
+        np.atleast_1d(figure.subplots(1, len(shown))).ravel(), shown, strict=True
+    ):
+        for name, points in group.items():
+            axes.plot([step for step, _ in points], [v for _, v in points], "o-", label=name)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    return figure
+
+
+def comparison(compared: Comparison) -> Figure:
+    """Draw F1 of every label and of their mean for each model, with intervals."""
+    first = next(iter(compared.scores.values()))
+    keys = [*(key for key in first if key.startswith("f1/")), PRIMARY]
+    titles = [*(key.removeprefix("f1/") for key in keys[:-1]), PRIMARY_TITLE]
+    height = 0.9 + len(keys) * (0.3 + 0.16 * len(compared.scores))
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.subplots()
+    models = list(compared.scores)
+    for number, name in enumerate(models):
+        offset = 0.7 * ((number + 0.5) / len(models) - 0.5)
+        for row, key in enumerate(keys):
+            found = compared.scores[name].get(key)
+            if found is None:
+                continue
+            axes.errorbar(
+                found.value,
+                row + offset,
+                xerr=[[found.value - found.low], [found.high - found.value]],
+                fmt="o",
+                color=f"C{number % 10}",
+                capsize=2,
+                markersize=4,
+                label=name if row == 0 else None,
+            )
+    axes.set_yticks(range(len(keys)), titles)
+    axes.invert_yaxis()
+    axes.axhline(len(keys) - 1.5, color="grey", linewidth=0.8)
+    axes.set_xlim(0, 1)
+    axes.grid(alpha=0.3, axis="x")
+    axes.set_xlabel("F1, 95 % interval")
+    axes.legend(fontsize=8, loc="lower left")
     return figure
 
 
