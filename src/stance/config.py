@@ -184,12 +184,69 @@ class PredictConfig:
     defuse_formulas: bool = MISSING
 
 
+@dataclass
+class QueueConfig:
+    """What the sentences of a queue are chosen by (`label.py input=...`)."""
+
+    budget: int = limited(low=1)
+    random_share: float = limited(low=0, high=1)
+    uncertainty: float = limited(low=0)
+    disagreement: float = limited(low=0)
+    rarity: float = limited(low=0)
+    diversity: bool = MISSING
+    near: float = limited(above=0, high=1)
+
+
+@dataclass
+class EntailmentConfig:
+    """An entailment model that votes on the codebook's hypotheses; an empty `checkpoint`: none."""
+
+    checkpoint: str = ""
+    revision: str = ""
+    yes: float = limited(0.7, low=0, high=1)
+    no: float = limited(0.3, low=0, high=1)
+    batch_size: int = limited(16, low=1)
+
+
+@dataclass
+class LabelConfig:
+    """`label.py`: articles to a queue, a queue out, answers in, a corpus; or check a corpus."""
+
+    codebook: dict[str, Any] = MISSING
+    data: DataConfig = MISSING
+    check: str | None = None
+    input: str | None = None
+    queue: str | None = None
+    answers: str | None = None
+    output: str | None = None
+    format: str = limited(
+        choices=("auto", "label_studio", "doccano", "argilla", "prodigy", "table")
+    )
+    report: bool = MISSING
+    serve: bool = MISSING
+    annotator: str = ""
+    adjudication: str = limited(choices=("majority", "dawid_skene"))
+    base: str | None = None
+    gold: str | None = None
+    model_dir: str | None = None
+    entailment: EntailmentConfig = field(default_factory=EntailmentConfig)
+    choose: QueueConfig = field(default_factory=QueueConfig)
+    text_column: str = MISSING
+    id_column: str = ""
+    longest_record: int = limited(low=1000)
+    folds: int = limited(low=2)
+    port: int = limited(low=0, high=65535)
+    resamples: int = limited(low=100)
+    seed: int = limited(low=0)
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra under the names that the YAML files begin with."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="predict_schema", node=PredictConfig)
+    store.store(name="label_schema", node=LabelConfig)
     store.store(group="data", name="data_schema", node=DataConfig)
     store.store(group="tracking", name="tracking_schema", node=TrackingConfig)
     store.store(group="model", name="rules_schema", node=RulesConfig)
