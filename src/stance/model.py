@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stance.classifiers.base import TORCH, Classifier, Probabilities
+from stance.classifiers.base import TORCH, Classifier, Probabilities, Windowed
 from stance.classifiers.build import load_classifier
 from stance.codebook import Codebook
 from stance.corpus.examples import Split, decode_labels
@@ -80,6 +80,13 @@ class StanceModel:
     def probabilities(self, texts: Sequence[str]) -> Probabilities:
         """Return calibrated probabilities, shape (n, labels)."""
         return self.decision.calibrate(self.classifier.predict_proba(texts))
+
+    def score(self, texts: Sequence[str]) -> tuple[Probabilities, NDArray[np.int64]]:
+        """Return calibrated probabilities, and in how many windows each sentence was read."""
+        if isinstance(self.classifier, Windowed):
+            raw, windows = self.classifier.predict_windows(texts)
+            return self.decision.calibrate(raw), windows
+        return self.probabilities(texts), np.ones(len(texts), dtype=np.int64)
 
     def judge(self, split: Split, operating_point: str | None = None) -> Judged:
         """Predict a labelled split and put prediction and gold side by side."""

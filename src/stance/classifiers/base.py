@@ -7,7 +7,7 @@ configuration (`stance.classifiers.build` passes plain arguments).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +42,11 @@ class Classifier(Protocol):
 
     def save(self, directory: Path) -> None:
         """Write weights and settings into an existing directory, without pickle."""
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """A classifier that reads long sentences in windows."""
+
+    def predict_windows(self, texts: Sequence[str]) -> tuple[Probabilities, NDArray[np.int64]]:
+        """Return probabilities, shape (n, labels), and the number of windows, shape (n,)."""

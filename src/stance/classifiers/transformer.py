@@ -20,10 +20,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from stance.classifiers.base import Log, Probabilities
+from stance.classifiers.encoding import SentenceEncoder, batches_by_length, with_cues
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.cues import CueMatcher
@@ -69,7 +71,8 @@ class TransformerClassifier:
             `package:NAME/FOLDER` for weights inside an installed Python package.
         revision: commit of a hub id; required for hub ids, so that a run can be repeated.
         sha256: expected digest of the checkpoint's `model.safetensors`; empty for no check.
-        max_length: longest sentence in tokens; the rest is cut.
+        max_length: longest sentence in tokens; a longer one is read in windows, and cut for
+            training.
         cues: whether the names of the labels whose cue rules fire precede the sentence.
         finetuning: how to train.
     """
@@ -135,10 +138,7 @@ class TransformerClassifier:
 
     def prepare(self, texts: Sequence[str]) -> list[str]:
         """Return sentences as the encoder reads them: normalised, cue names in front."""
-        cleaned = [normalize(text) for text in texts]
-        if self._matcher is None:
-            return cleaned
-        return [f"{' '.join(self._matcher.labels(text)) or 'none'} : {text}" for text in cleaned]
+        return [with_cues(normalize(text), self._matcher) for text in texts]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each sentence, special tokens included, cut at `max_length`."""
@@ -151,11 +151,23 @@ class TransformerClassifier:
         )["input_ids"]
         return encoded
 
+    @property
+    def encoder(self) -> SentenceEncoder:
+        """How sentences become token ids when they are to be scored, in windows if need be."""
+        return SentenceEncoder(
+            self.tokenizer.backend_tokenizer, self._matcher, self.codebook.names, self.max_length
+        )
+
     def predict_proba(self, texts: Sequence[str]) -> Probabilities:
         """Return the probability of every label for every sentence, shape (n, labels)."""
+        return self.predict_windows(texts)[0]
+
+    def predict_windows(self, texts: Sequence[str]) -> tuple[Probabilities, NDArray[np.int64]]:
+        """Return probabilities, and in how many windows each sentence was read."""
         if not texts:
-            return np.empty((0, len(self.codebook.names)))
-        return self.probabilities_of(self.encode(texts))
+            return np.empty((0, len(self.codebook.names))), np.empty(0, dtype=np.int64)
+        windows = self.encoder.windows(texts)
+        return windows.highest(self.probabilities_of(windows.ids)), windows.counts
 
     def probabilities_of(self, encoded: Sequence[Sequence[int]]) -> Probabilities:
         """Score token ids, batched by like length, results in the order given."""
@@ -205,17 +217,6 @@ def sentence_logits(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tens
     mask = batch["attention_mask"].unsqueeze(-1)
     logits: torch.Tensor = model(**batch).logits
     return (logits * mask).sum(dim=1) / mask.sum(dim=1)
-
-
-def batches_by_length(encoded: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
-    """Group row numbers so that a batch holds rows of like length, at most `tokens` when padded."""
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-    batches: list[list[int]] = []
-    for row in order:
-        if not batches or (len(batches[-1]) + 1) * len(encoded[row]) > tokens:
-            batches.append([])
-        batches[-1].append(row)
-    return batches
 
 
 def pad(rows: Sequence[Sequence[int]], tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -49,8 +49,8 @@ def score_texts(model: StanceModel, texts: Sequence[str], settings: Settings) ->
     sentences = [text[i:j] for text, found in zip(texts, spans, strict=True) for i, j in found]
     place: dict[str, int] = {}
     index = np.array([place.setdefault(s, len(place)) for s in sentences], dtype=np.int64)
-    probabilities = np.round(model.probabilities(list(place)), DIGITS)
-    windows = np.ones(len(place), dtype=np.int64)
+    scores, windows = model.score(list(place))
+    probabilities = np.round(scores, DIGITS)
     point = settings.operating_point
     flat = np.array([span for found in spans for span in found], dtype=np.int64).reshape(-1, 2)
     return Scored(
