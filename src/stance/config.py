@@ -203,8 +203,8 @@ class EntailmentConfig:
 
     checkpoint: str = ""
     revision: str = ""
-    yes: float = limited(0.7, low=0, high=1)
-    no: float = limited(0.3, low=0, high=1)
+    accept: float = limited(0.7, low=0, high=1)
+    reject: float = limited(0.3, low=0, high=1)
     batch_size: int = limited(16, low=1)
 
 
