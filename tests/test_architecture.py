@@ -14,6 +14,7 @@ ROOMS = [
     {"config"},
     {"classifiers"},
     {"model"},
+    {"exports"},
     {"tracking", "serving"},
     {"comparison"},
     {"training", "sweeps", "promotion", "prediction", "labelling"},

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stance.classifiers.base import TORCH, Classifier, Probabilities, Windowed
+from stance.classifiers.base import Classifier, Probabilities, Windowed
 from stance.classifiers.build import load_classifier
+from stance.classifiers.engines import TORCH
 from stance.codebook import Codebook
 from stance.corpus.examples import Split, decode_labels
 from stance.decision import Decision
@@ -120,7 +121,7 @@ class StanceModel:
             (beside / CARD).write_text(card, encoding="utf-8")
             self.digest = seal(beside)
             beside.chmod(0o755)
-            _replace(beside, directory)
+            replace_model(beside, directory)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -262,7 +263,8 @@ def _digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()
 
 
-def _replace(beside: Path, directory: Path) -> None:
+def replace_model(beside: Path, directory: Path) -> None:
+    """Put a model that was written beside a directory in the place of what stands there."""
     if directory.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
         os.replace(directory, old / directory.name)

@@ -18,10 +18,6 @@ Probabilities = NDArray[np.float64]
 """Array of shape (n, labels) in [0, 1], columns in the codebook's order."""
 
 
-AUTO, TORCH, ONNX, ONNX_INT8 = ENGINES = ("auto", "torch", "onnx", "onnx_int8")
-"""What computes a transformer: `auto` is its fastest export, or torch if it has none."""
-
-
 class Log(Protocol):
     """Receive metrics while a classifier trains."""
 

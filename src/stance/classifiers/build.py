@@ -5,7 +5,8 @@ Each branch imports its own classifier, so that the baseline never waits for tor
 
 from pathlib import Path
 
-from stance.classifiers.base import AUTO, TORCH, Classifier
+from stance.classifiers.base import Classifier
+from stance.classifiers.engines import TORCH, choose_engine
 from stance.codebook import Codebook
 from stance.config import ModelConfig, RulesConfig, TfidfConfig, TransformerConfig
 from stance.errors import UserError
@@ -68,8 +69,7 @@ def load_classifier(
     Raises:
         UserError: no classifier of this kind exists, or it has no such engine.
     """
-    if kind != "transformer" and engine not in (AUTO, TORCH):
-        raise UserError(f"engine: {engine!r} computes transformers; {directory} is of kind {kind}")
+    chosen = choose_engine(kind, directory, engine)
     match kind:
         case "rules":
             from stance.classifiers.rules import RulesClassifier
@@ -80,6 +80,10 @@ def load_classifier(
 
             return TfidfClassifier.load(directory, codebook)
         case "transformer":
+            if chosen != TORCH:
+                from stance.classifiers.onnx import OnnxClassifier
+
+                return OnnxClassifier.load(directory, codebook, chosen)
             from stance.classifiers.transformer import TransformerClassifier
 
             return TransformerClassifier.load(directory, codebook)
