@@ -1,6 +1,6 @@
 """One contract for all classifiers, under a multi-label and a single-label codebook."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from stance.classifiers.base import Classifier
 from stance.classifiers.build import load_classifier
+from stance.classifiers.explanations import explain, occlude
 from stance.classifiers.rules import RulesClassifier
 from stance.classifiers.tfidf import TfidfClassifier
 from stance.classifiers.transformer import Finetuning, TransformerClassifier
@@ -84,6 +85,48 @@ def test_a_sentence_is_scored_alike_in_any_company(
     together = fitted.predict_proba(texts)
     alone = np.vstack([fitted.predict_proba([text]) for text in texts[:10]])
     assert np.abs(together[:10] - alone).max() < 1e-6
+
+
+def test_an_explanation_has_every_word_in_its_place(fitted: Classifier, codebook: Codebook) -> None:
+    text = "The union praised the old bridge in report 7."
+    found = explain(fitted, codebook, text, "praise")
+    assert [word for word, _ in found[:9]] == text.split()
+    assert np.isfinite([value for _, value in found]).all()
+    assert all(word.startswith("[") for word, _ in found[9:])
+
+
+def test_left_out_words_show_what_they_did() -> None:
+    """Log odds of 2 with `good` and `very`, of 1 with `good` alone, and of 0 without it."""
+
+    def predict(texts: Sequence[str]) -> np.ndarray:
+        scores = [("good" in text) * (1 + ("very" in text)) for text in texts]
+        return np.array([[0.5, 1 / (1 + np.exp(-score))] for score in scores])
+
+    found = occlude(predict, "a very good day", 1)
+    assert [word for word, _ in found] == ["a", "very", "good", "day"]
+    assert [value for _, value in found] == pytest.approx([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The union praised the old bridge, the OLD bridge.",
+        "praised-and blamed 'the union' ... -- İstanbul",
+        "?",
+    ],
+)
+@pytest.mark.parametrize("label", ["praise", "blame"])
+def test_exact_explanations_add_up_to_the_score(
+    codebook: Codebook, toy: dict[str, Split], text: str, label: str
+) -> None:
+    column = codebook.names.index(label)
+    linear, rules = TfidfClassifier(codebook, min_df=1), RulesClassifier(codebook)
+    for classifier in (linear, rules):
+        classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
+    p = linear.predict_proba([text])[0, column]
+    assert sum(v for _, v in linear.explain(text, label)) == pytest.approx(np.log(p / (1 - p)))
+    p = rules.predict_proba([text])[0, column]
+    assert sum(v for _, v in rules.explain(text, label)) == pytest.approx(-np.log(1 - p))
 
 
 def test_training_twice_gives_the_same(

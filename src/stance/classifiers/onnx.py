@@ -16,10 +16,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from stance.classifiers.base import Explanation, Log, Probabilities
+from stance.classifiers.base import Log, Probabilities
 from stance.classifiers.encoding import SentenceEncoder, batches_by_length
 from stance.classifiers.engines import EXPORTS, TORCH
-from stance.classifiers.occlusion import occlude
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.cues import CueMatcher
@@ -65,10 +64,6 @@ class OnnxClassifier:
             return np.empty((0, len(self.codebook.names))), np.empty(0, dtype=np.int64)
         windows = self._encoder.windows(texts)
         return windows.highest(self._probabilities(windows.ids)), windows.counts
-
-    def explain(self, text: str, label: str) -> Explanation:
-        """Say how far the label's log odds fall when each word is left out."""
-        return occlude(self.predict_proba, text, self.codebook.names.index(label))
 
     def save(self, directory: Path) -> None:
         """Refuse: an export is a part of a saved model."""

@@ -5,6 +5,8 @@ classifier that does not beat it has learnt nothing that the codebook did not al
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -12,9 +14,10 @@ from typing import ClassVar
 import numpy as np
 
 from stance.classifiers.base import Log, Probabilities
+from stance.classifiers.explanations import Explanation
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
-from stance.cues import CueMatcher
+from stance.cues import Cue, CueMatcher
 from stance.errors import UserError
 
 _FILE = "rules.json"
@@ -73,6 +76,25 @@ class RulesClassifier:
         for column in range(probabilities.shape[1]):
             probabilities[:, column] = 1.0 - doubt[:, self._label_of_cue == column].prod(axis=1)
         return probabilities
+
+    def explain(self, text: str, label: str) -> Explanation:
+        """Give each word its share of the cues that it belongs to, exactly.
+
+        A cue of precision q adds -log(1 - q), shared by its words; the sum is -log(1 - p).
+        """
+        words = list(re.finditer(r"\S+", text))
+        shares = np.zeros(len(words))
+        spans: dict[str, list[Cue]] = {}
+        for cue in self._matcher.find(text):
+            if cue.label == label and cue.blocked is None:
+                spans.setdefault(f"{cue.label}/{cue.name}", []).append(cue)
+        for name, found in spans.items():
+            added = -math.log(max(1 - self.precision[name], 1e-12))
+            within = np.array(
+                [any(w.start() < c.end and c.start < w.end() for c in found) for w in words]
+            )
+            shares[within] += added / within.sum()
+        return [(word.group(), float(share)) for word, share in zip(words, shares, strict=True)]
 
     def save(self, directory: Path) -> None:
         """Write the cue rules' precisions into `directory`; the codebook is saved by the model."""

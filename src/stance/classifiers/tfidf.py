@@ -1,7 +1,9 @@
 """TF-IDF word and character n-grams with one-vs-rest logistic regression: the yardstick."""
 
 import json
-from collections.abc import Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +15,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion
 
 from stance.classifiers.base import Log, Probabilities
+from stance.classifiers.explanations import Explanation
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.cues import CueMatcher
@@ -108,6 +111,33 @@ class TfidfClassifier:
             return np.empty((0, len(self.codebook.names)))
         return _label_probabilities(self.regression, self.features(texts))
 
+    def explain(self, text: str, label: str) -> Explanation:
+        """Give each word its share of the label's log odds, exactly.
+
+        The weighted value of an n-gram is shared by the words that it lies in; cue rules that fire
+        or are blocked and the intercept follow the words.
+        """
+        cleaned = normalize(text)
+        estimator = self.regression.estimators_[self.codebook.names.index(label)]
+        added = self.features([text]).multiply(estimator.coef_[0]).tocsr()
+        names = self.feature_names
+        shares = dict(zip((names[i] for i in added.indices), added.data, strict=True))
+        words = list(re.finditer(r"\S+", cleaned))
+        totals = np.zeros(len(words))
+        places: dict[str, list[list[int]]] = {}
+        for name, covered in _ngram_places(self.vectorizer, cleaned, words):
+            if name in shares:
+                places.setdefault(name, []).append(covered)
+        for name, occurrences in places.items():
+            for covered in occurrences:
+                totals[covered] += shares[name] / len(occurrences) / len(covered)
+        rest = [(f"[{name}]", float(share)) for name, share in shares.items() if name not in places]
+        return [
+            *((word.group(), float(total)) for word, total in zip(words, totals, strict=True)),
+            *rest,
+            ("[intercept]", float(estimator.intercept_[0])),
+        ]
+
     def save(self, directory: Path) -> None:
         """Write the fitted estimators as skops and the settings as JSON."""
         import skops.io
@@ -129,6 +159,28 @@ class TfidfClassifier:
         classifier.vectorizer = estimators["vectorizer"]
         classifier.regression = estimators["regression"]
         return classifier
+
+
+def _ngram_places(
+    vectorizer: FeatureUnion, text: str, words: Sequence[re.Match[str]]
+) -> Iterator[tuple[str, list[int]]]:
+    """Yield every n-gram of a text under its feature's name, with the words that it lies in."""
+    for part, vectors in vectorizer.transformer_list:
+        shortest, longest = vectors.ngram_range
+        if part == "char":
+            analyze = vectors.build_analyzer()
+            for number, word in enumerate(words):
+                for ngram in analyze(word.group()):
+                    yield f"{part}__{ngram}", [number]
+            continue
+        tokens = list(re.finditer(vectors.token_pattern, text.lower()))
+        # Lower case can change a text's length; what begins past the last word belongs to it.
+        ends = [word.end() for word in words]
+        owners = [min(bisect_right(ends, token.start()), len(words) - 1) for token in tokens]
+        for length in range(shortest, longest + 1):
+            for start in range(len(tokens) - length + 1):
+                ngram = " ".join(token.group() for token in tokens[start : start + length])
+                yield f"{part}__{ngram}", sorted(set(owners[start : start + length]))
 
 
 def _label_probabilities(regression: OneVsRestClassifier, features: Any) -> Probabilities:
