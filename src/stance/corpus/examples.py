@@ -183,6 +183,19 @@ def read_corpus(
     return corpus
 
 
+def survey_file(
+    path: Path, codebook: Codebook, columns: Columns | None = None
+) -> tuple[list[tuple[Example, int]], list[str]]:
+    """Read a labelled file to the end: the examples with their lines, and what is wrong elsewhere.
+
+    Raises:
+        UserError: the file cannot be read at all, or holds no line.
+    """
+    wrong: list[UserError] = []
+    examples = list(_read_lines(path, codebook, columns, wrong))
+    return examples, [str(error) for error in wrong]
+
+
 def check_learnable(train: Split) -> None:
     """Hold that every label has a positive and a negative example to learn from.
 
@@ -198,8 +211,12 @@ def check_learnable(train: Split) -> None:
 
 
 def _read_lines(
-    path: Path, codebook: Codebook, columns: Columns | None
+    path: Path,
+    codebook: Codebook,
+    columns: Columns | None,
+    wrong: list[UserError] | None = None,
 ) -> Iterator[tuple[Example, int]]:
+    """Yield examples with their lines; a bad line is raised, or put into `wrong` if it is given."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -216,31 +233,44 @@ def _read_lines(
     )
     first_use: dict[str, int] = {}
     for line, values in rows:
-        example = _example(values, codebook, f"{path}:{line}")
-        if example.id in first_use:
-            raise UserError(
-                f"{path}:{line}: the id {example.id!r} stands also in line {first_use[example.id]}"
-            )
+        try:
+            example = _example(values, codebook, f"{path}:{line}")
+            if example.id in first_use:
+                raise UserError(
+                    f"{path}:{line}: the id {example.id!r} stands also in line "
+                    f"{first_use[example.id]}"
+                )
+        except UserError as error:
+            if wrong is None:
+                raise
+            wrong.append(error)
+            continue
         first_use[example.id] = line
         yield example, line
-    if not first_use:
+    if not first_use and not wrong:
         raise UserError(f"{path}: no examples in this file")
 
 
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+_Row = tuple[int, "dict[str, Any] | UserError"]
+
+
+def _json_rows(path: Path, text: str) -> Iterator[_Row]:
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
             continue
         try:
             values = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}:{line}: not JSON: {error}") from error
+            yield line, UserError(f"{path}:{line}: not JSON: {error}")
+            continue
         if not isinstance(values, dict):
-            raise UserError(f"{path}:{line}: expected a JSON object, found {content[:40]!r}")
+            shown = content[:40]
+            yield line, UserError(f"{path}:{line}: expected a JSON object, found {shown!r}")
+            continue
         yield line, values
 
 
-def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[_Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     header = next(reader, None)
     if header is None:
@@ -252,9 +282,13 @@ def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[tuple[int, di
         if not any(cells):
             continue
         if len(cells) != len(header):
-            raise UserError(
-                f"{path}:{number}: {len(cells)} cells where the header has {len(header)}"
+            yield (
+                number,
+                UserError(
+                    f"{path}:{number}: {len(cells)} cells where the header has {len(header)}"
+                ),
             )
+            continue
         values = dict(zip(header, cells, strict=True))
         labels = values.pop(columns.labels)
         text_value = values.pop(columns.text)
@@ -264,7 +298,9 @@ def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[tuple[int, di
         yield number, {**values, "id": key, "text": text_value, "labels": names, "group": group}
 
 
-def _example(values: dict[str, Any], codebook: Codebook, where: str) -> Example:
+def _example(values: dict[str, Any] | UserError, codebook: Codebook, where: str) -> Example:
+    if isinstance(values, UserError):
+        raise values
     for key in ("id", "text", "labels"):
         if key not in values:
             raise UserError(f"{where}: the field {key!r} is missing")

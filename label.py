@@ -1,0 +1,44 @@
+"""Make labelled sentences: suggest, queue, label, agree, check.
+
+Run:
+    python label.py input=articles/ output=queue.jsonl
+    python label.py queue=queue.jsonl output=anna.jsonl serve=true annotator=anna
+    python label.py queue=queue.jsonl answers=anna.jsonl,ben.jsonl output=corpus-2.jsonl
+    python label.py check=corpus-2.jsonl
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from stance.config import LabelConfig, read_config
+from stance.errors import UserError
+from stance.scripts import EXIT_REFUSED, one_line_errors, run_script
+
+PATHS = ("check", "input", "queue", "answers", "output", "base", "gold", "model_dir")
+
+
+@hydra.main(config_path="conf", config_name="label", version_base="1.3")
+@one_line_errors
+def main(values: DictConfig) -> None:
+    """Read the config and do the one thing that it asks for."""
+    config = read_config(values, LabelConfig)
+    if config.check:
+        from rich.console import Console
+
+        from stance.labelling.checking import check, print_quality
+
+        quality = check(config)
+        console = Console()
+        print_quality(quality, console if console.is_terminal else Console(width=140))
+        if quality.must_fix:
+            print(f"refused: {len(quality.must_fix)} findings must be fixed")
+            sys.exit(EXIT_REFUSED)
+        print("nothing must be fixed")
+    else:
+        raise UserError("name one of check, input, queue: see python label.py --help")
+
+
+if __name__ == "__main__":
+    run_script(main, paths=PATHS, aliases={"model": "model_dir"})
