@@ -212,3 +212,32 @@ def rules_model(
     directory = tmp_path_factory.mktemp("models") / "rules"
     StanceModel("rules", classifier, decision, codebook).save(directory, "# card\n")
     return directory
+
+
+@pytest.fixture(scope="session")
+def encoder_model(
+    codebook: Codebook,
+    toy: dict[str, Split],
+    tiny_encoder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A saved tiny transformer, fine-tuned on the toy corpus, with its ONNX exports."""
+    from stance.classifiers.transformer import Finetuning, TransformerClassifier
+    from stance.decision import fit_decision
+    from stance.exports import export_model
+    from stance.model import StanceModel
+
+    settings = Finetuning(
+        learning_rate=3e-3, head_learning_rate=1e-2, epochs=6, batch_size=8, freeze_embeddings=False
+    )
+    classifier = TransformerClassifier(
+        codebook, checkpoint=str(tiny_encoder), max_length=24, cues=True, finetuning=settings
+    )
+    validation = toy["validation"]
+    classifier.fit(toy["train"], validation, lambda metrics, step: None)
+    raw = classifier.predict_proba(validation.texts)
+    decision = fit_decision(raw, validation.gold, validation.groups, codebook)
+    directory = tmp_path_factory.mktemp("models") / "encoder"
+    StanceModel("encoder", classifier, decision, codebook).save(directory, "# card\n")
+    export_model(directory, toy["train"].texts, validation)
+    return directory

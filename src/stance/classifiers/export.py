@@ -35,8 +35,8 @@ from stance.errors import UserError
 
 _CALIBRATION_SENTENCES = 512
 _TOKENS_PER_BATCH = 1024
-_LARGE = 1 << 20
-"""Numbers in a table of word vectors that is worth shrinking."""
+_SMALL = 1 << 10
+"""Numbers in a table that is not worth shrinking."""
 
 
 def export_classifier(
@@ -151,7 +151,7 @@ def _shrink_word_vectors(graph: onnx.GraphProto) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         table = tables.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or np.prod(table.dims) < _LARGE or uses.count(table.name) > 1:
+        if table is None or np.prod(table.dims) < _SMALL or uses.count(table.name) > 1:
             nodes.append(node)
             continue
         vectors = numpy_helper.to_array(table)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import stance
+from stance.classifiers.engines import choose_engine
 from stance.config import PredictConfig
 from stance.errors import UserError
 from stance.model import ModelDescription, describe_model, load_described
@@ -84,6 +85,7 @@ class _Job:
     sources: Sources
     layout: Layout
     model: ModelDescription
+    engine: str
     format: Format
 
 
@@ -224,7 +226,8 @@ def _prepare(config: PredictConfig, output: Path, journal: Journal) -> _Job:
         model.codebook, model_name(model), carried_names(names, model.codebook), types
     )
     form = output_format(output, columns, defuse=config.defuse_formulas)
-    return _Job(config, sources, layout, model, form)
+    engine = choose_engine(model.kind, model.directory, config.engine)
+    return _Job(config, sources, layout, model, engine, form)
 
 
 def _key(job: _Job) -> dict[str, Any]:
@@ -232,6 +235,7 @@ def _key(job: _Job) -> dict[str, Any]:
     settings = asdict(job.config)
     for name in ("input", "model_dir", "workers"):
         del settings[name]
+    settings["engine"] = job.engine
     return {
         "input": job.sources.digest,
         "model": job.model.digest,
@@ -263,12 +267,12 @@ def _scored(job: _Job, journal: Journal) -> Iterator[tuple[Window, Scored]]:
     head = [window for window in (next(windows, None), next(windows, None)) if window]
     if len(head) == 1:
         if not journal.has(0):
-            model = load_described(job.model, config.engine)
+            model = load_described(job.model, job.engine)
             texts = [document.text for document in head[0].documents]
             yield head[0], score_texts(model, texts, settings)
         return
     pending = (window for window in chain(head, windows) if not journal.has(window.number))
-    task = Task(job.model.directory, config.engine, job.model.digest, settings)
+    task = Task(job.model.directory, job.engine, job.model.digest, settings)
     workers = config.workers or len(os.sched_getaffinity(0))
     yield from score_in_parallel(pending, task, workers)
 
@@ -318,6 +322,7 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
             "path": str(job.model.directory),
             "name": job.model.name,
             "kind": job.model.kind,
+            "engine": job.engine,
             "digest": job.model.digest,
             "codebook": f"{job.model.codebook.name} {job.model.codebook.version}",
         },
