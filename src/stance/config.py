@@ -94,6 +94,7 @@ class TransformerConfig(ModelConfig):
     label_smoothing: float = limited(low=0, high=0.5)
     cue_dropout: float = limited(low=0, high=1)
     freeze_embeddings: bool = MISSING
+    export: bool = MISSING
 
 
 @dataclass
@@ -155,6 +156,7 @@ class EvaluateConfig:
     resamples: int = limited(low=100)
     seed: int = limited(low=0)
     pool_seeds: bool = MISSING
+    report: bool = MISSING
     promote: bool = MISSING
     registered_name: str = MISSING
     gates: GatesConfig = field(default_factory=GatesConfig)
@@ -292,7 +294,7 @@ def parameters(config: TrainConfig) -> dict[str, str | int | float | bool]:
     model = {
         f"model.{key}": value
         for key, value in dataclasses.asdict(config.model).items()
-        if key not in ("name", "sha256") and value is not None
+        if key not in ("name", "sha256", "export") and value is not None
     }
     return {
         "model": config.model.name,

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from stance.classifiers.build import build_classifier
 from stance.codebook import Codebook
-from stance.config import DataConfig, TrainConfig, columns_of, parameters
+from stance.config import DataConfig, TrainConfig, TransformerConfig, columns_of, parameters
 from stance.corpus.examples import Split, check_learnable, read_corpus, sentence_key
 from stance.decision import fit_decision
 from stance.errors import UserError
@@ -31,6 +31,7 @@ from stance.evaluation.behaviour import (
 )
 from stance.evaluation.card import model_card
 from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
+from stance.exports import export_model
 from stance.model import StanceModel
 from stance.sweeps import summarize_sweep
 from stance.tracking import DataSource, Run, open_store, start_run, sweep_parent
@@ -122,6 +123,10 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
         }
         card = model_card(config.name, classifier.kind, codebook, scores, model.record)
         model.save(directory, card)
+        if isinstance(config.model, TransformerConfig) and config.model.export:
+            model.digest, parities = export_model(directory, corpus["train"].texts, validation)
+            for parity in parities:
+                logger.info("%s", parity)
         run.set_tags({"stance.model_digest": model.digest})
     if parent:
         summarize_sweep(store, parent)
