@@ -3,6 +3,7 @@
 Run:
     python evaluate.py models=[models/tfidf-seed1,models/minilm-seed1] data=data/stance/test.jsonl
     python evaluate.py models=[models/champion] data=my.tsv columns.text_column=sentence
+    python evaluate.py models=[models/minilm-seed1] data=data/stance/test.jsonl report=true
     python evaluate.py models=[models/minilm-seed2] data=data/stance/test.jsonl promote=true
 """
 
@@ -26,6 +27,8 @@ def main(values: DictConfig) -> None:
     evaluation, promotion = promote(config) if config.promote else (evaluate(config), None)
     print_comparison(evaluation.comparison)
     print(f"report: {evaluation.report}")
+    if evaluation.page:
+        print(f"errors: {evaluation.page}")
     if promotion is None:
         return
     if not promotion.granted:

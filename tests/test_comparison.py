@@ -136,7 +136,7 @@ def test_the_comparison_in_words() -> None:
     assert "p = 0.004, p = 0.008 after Holm's correction for 2 comparisons" in lines[3]
     assert lines[3].endswith("): strong is better.")
     assert "no difference can be claimed; differences from -0.0" in lines[4]
-    assert lines[5].startswith("What another seed would change is in no figure of weak and alike")
+    assert lines[5].startswith("weak and alike: one seed each")
     few = describe(compare({"weak": judged(0.7, 1, rows=40)}, "toy", resamples=100))
     assert few[-1] == "Only 10 documents: intervals over so few are too narrow."
 
@@ -196,6 +196,22 @@ def test_saved_models_are_judged_on_a_file_and_the_report_lies_on_disk(saved: Pa
     report = json.loads(evaluation.report.read_text())
     assert report["rows"] == 80
     assert report["scores"]["tfidf"]["f1_macro"]["value"] > 0.9
+
+
+def test_a_report_page_is_written_and_recorded_when_asked_for(
+    saved: Path, models_dir: Path
+) -> None:
+    output = saved / "reports/mine.json"
+    options = [f"data_file={saved / 'test.jsonl'}", "report=true", f"output={output}"]
+    evaluation = evaluate(configure(saved, *options, "tracking=mlflow", f"models_dir={models_dir}"))
+    assert evaluation.page == output.with_suffix(".html")
+    page = evaluation.page.read_text()
+    errors = int((evaluation.judged["rules"].gold != evaluation.judged["rules"].predicted).sum())
+    assert errors
+    assert page.count('class="tag') >= errors
+    (logged,) = (models_dir / "mlruns").rglob("mine.html")
+    assert logged.read_text() == page
+    assert evaluate(configure(saved, *options[:1])).page is None
 
 
 def test_models_that_differ_only_in_their_seed_are_one_model(saved: Path) -> None:

@@ -9,15 +9,18 @@ import logging
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stance.classifiers.explanations import explain
 from stance.config import EvaluateConfig, columns_of
 from stance.corpus.examples import Split, read_split, sentence_key
 from stance.errors import UserError
 from stance.evaluation import plots
+from stance.evaluation.errors import Analysis, analyse, suspected_labels
 from stance.evaluation.metrics import PRIMARY, Judged, point_scores
+from stance.evaluation.page import ModelPart, error_page
 from stance.evaluation.paired import PRIMARY_TITLE, Comparison, compare, describe
 from stance.model import StanceModel, load_model
 from stance.tracking import DataSource, Run, open_store, start_run_if_possible
@@ -35,6 +38,7 @@ class Evaluation:
     judged: dict[str, Judged]
     comparison: Comparison
     report: Path
+    page: Path | None = None
 
 
 def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluation:
@@ -69,9 +73,18 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
     evaluation = Evaluation(directories, models, split, judged, comparison, report)
     store = open_store(config.tracking, config.models_dir)
     tags = {f"stance.model.{name}": model.digest for name, model in models.items()}
+    analyses = analyse_models(evaluation) if config.report else {}
+    page = report.with_suffix(".html")
+    if analyses:
+        write_whole(page, report_page(evaluation, analyses, config.operating_point))
     with start_run_if_possible(store, f"compare on {split.name}", tags) as run:
         record_comparison(run, evaluation, config)
-    return evaluation
+        for name, analysis in analyses.items():
+            run.log_table(slice_table(analysis), f"{name}/slices.json")
+            run.log_table(suspect_table(analysis), f"{name}/suspected_label_errors.json")
+        if analyses:
+            run.log_text(page.read_text(encoding="utf-8"), page.name)
+    return replace(evaluation, page=page if analyses else None)
 
 
 def pool_seeds(models: Mapping[str, StanceModel]) -> dict[str, list[str]]:
@@ -181,6 +194,70 @@ def record_comparison(run: Run, evaluation: Evaluation, config: EvaluateConfig) 
     run.log_table(score_table(comparison), "scores.json")
     run.log_table(difference_table(comparison), "differences.json")
     run.log_text(evaluation.report.read_text(encoding="utf-8"), "comparison.json")
+
+
+def analyse_models(evaluation: Evaluation) -> dict[str, Analysis]:
+    """Find and explain the errors of every judged model."""
+    codebook = evaluation.split.codebook
+    suspects = suspected_labels(list(evaluation.judged.values()), codebook.multi_label)
+
+    def analyse_model(name: str) -> Analysis:
+        model = evaluation.models[name]
+        return analyse(
+            evaluation.split,
+            evaluation.judged[name],
+            lambda text, label: explain(model.classifier, codebook, text, label),
+            suspects,
+        )
+
+    return {name: analyse_model(name) for name in evaluation.models}
+
+
+def report_page(
+    evaluation: Evaluation, analyses: Mapping[str, Analysis], operating_point: str | None = None
+) -> str:
+    """Return the error analysis of every model as one HTML page."""
+    parts = []
+    for name, analysis in analyses.items():
+        judged, decision = evaluation.judged[name], evaluation.models[name].decision
+        figures = {
+            "Precision over recall; the dot is the model's own operating point": (
+                plots.precision_recall(judged)
+            ),
+            "Observed rate over predicted probability": plots.reliability(judged),
+            "Precision, recall and F1 over the threshold": plots.thresholds(
+                judged, decision.thresholds(operating_point).tolist()
+            ),
+            "Gold label sets (rows) against predicted ones": plots.label_set_confusion(judged),
+        }
+        parts.append(ModelPart(name, analysis, figures))
+    return error_page(
+        Path(evaluation.comparison.data).name,
+        evaluation.comparison,
+        score_table(evaluation.comparison),
+        parts,
+    )
+
+
+def slice_table(analysis: Analysis) -> dict[str, list[Any]]:
+    """Return the scores by slice as columns."""
+    return {
+        "field": [part.field for part in analysis.slices],
+        "value": [part.value for part in analysis.slices],
+        "sentences": [part.rows for part in analysis.slices],
+        "micro F1": [str(part.f1_micro or "") for part in analysis.slices],
+        "exact match": [str(part.exact_match) for part in analysis.slices],
+    }
+
+
+def suspect_table(analysis: Analysis) -> dict[str, list[Any]]:
+    """Return the suspected label errors as columns."""
+    return {
+        "id": [error.id for error in analysis.suspected],
+        "text": [error.text for error in analysis.suspected],
+        "gold": [" + ".join(error.gold) for error in analysis.suspected],
+        "predicted": [" + ".join(error.predicted) for error in analysis.suspected],
+    }
 
 
 _SHOWN = {

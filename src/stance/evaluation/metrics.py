@@ -196,7 +196,9 @@ class _Sums:
         all_hits, all_claimed, all_positive = hits.sum(1), claimed.sum(1), positive.sum(1)
         scores["precision_micro"] = _divide(all_hits, all_claimed, 0.0)
         scores["recall_micro"] = _divide(all_hits, all_positive, np.nan)
-        scores["f1_micro"] = _divide(2 * all_hits, all_claimed + all_positive, np.nan)
+        scores["f1_micro"] = _divide(
+            2 * all_hits, np.where(all_positive > 0, all_claimed + all_positive, 0), np.nan
+        )
         scores["average_precision_micro"] = self._pooled_ranking.average_precision(weights)
         total = rows[:, 0]
         scores["exact_match"] = sums["right"][:, 0] / total

@@ -207,8 +207,7 @@ def describe(comparison: Comparison) -> list[str]:
     alone = [name for name, seeds in comparison.seeds.items() if seeds == 1]
     if comparison.differences and alone:
         lines.append(
-            f"What another seed would change is in no figure of {' and '.join(alone)}: one seed "
-            f"each."
+            f"{' and '.join(alone)}: one seed each, so the luck of training is in no interval."
         )
     if comparison.documents < FEW_DOCUMENTS:
         lines.append(

@@ -154,7 +154,7 @@ def label_set_confusion(judged: Judged) -> Figure:
         seen[predicted] += count
     sets = [name for name, _ in seen.most_common(_COMMON_SETS)]
     counts = np.array([[pairs[gold, predicted] for predicted in sets] for gold in sets])
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.log1p(counts), cmap="Blues")
     axes.set_xticks(range(len(sets)), sets, rotation=60, ha="right", fontsize=8)
