@@ -25,19 +25,22 @@ def main(values: DictConfig) -> None:
     """Read the config and do the one thing that it asks for."""
     config = read_config(values, LabelConfig)
     if config.check:
-        from rich.console import Console
-
         from stance.labelling.checking import check, print_quality
 
         quality = check(config)
-        console = Console()
-        print_quality(quality, console if console.is_terminal else Console(width=140))
+        print_quality(quality)
         if quality.must_fix:
-            print(f"refused: {len(quality.must_fix)} findings must be fixed")
             sys.exit(EXIT_REFUSED)
-        print("nothing must be fixed")
+    elif config.report:
+        from stance.labelling.report import print_report, report_voters
+
+        print_report(report_voters(config))
+    elif config.input:
+        from stance.labelling.suggesting import make_queue, print_queued
+
+        print_queued(make_queue(config))
     else:
-        raise UserError("name one of check, input, queue: see python label.py --help")
+        raise UserError("name what to do: check, report, input or queue; see label.py --help")
 
 
 if __name__ == "__main__":

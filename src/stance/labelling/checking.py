@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +26,7 @@ from stance.corpus.quality import (
     read_located,
 )
 from stance.labelling.files import paths_of, write_rows
+from stance.labelling.screen import open_console
 
 SHIPPED = "true"
 _LISTED = 12
@@ -100,8 +100,9 @@ def out_of_fold(corpus: Corpus, folds: int, seed: int) -> Probabilities:
     return probabilities
 
 
-def print_quality(quality: Quality, console: Console) -> None:
+def print_quality(quality: Quality) -> None:
     """Print the splits in numbers, the weakest cue rules, and the findings, gravest first."""
+    console = open_console()
     console.print(_profile_table(quality))
     console.print(_label_set_table(quality))
     weak = [record for record in quality.cues if record.fired > record.right]
@@ -116,6 +117,10 @@ def print_quality(quality: Quality, console: Console) -> None:
             console.print(Text(f"  {' '.join(finding.places)} {finding.detail}".rstrip()))
         if count > _LISTED:
             console.print(Text(f"  and {count - _LISTED} more; output=FILE.jsonl lists them all"))
+    if quality.must_fix:
+        console.print(f"refused: {len(quality.must_fix)} findings must be fixed")
+    else:
+        console.print("nothing must be fixed")
 
 
 def _profile_table(quality: Quality) -> Table:
