@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from stance.config import PredictConfig, read_config
+from stance.errors import UserError
 from stance.scripts import one_line_errors, run_script
 
 
@@ -17,6 +18,8 @@ from stance.scripts import one_line_errors, run_script
 def main(values: DictConfig) -> None:
     """Read the config, then print a table or write a file."""
     config = read_config(values, PredictConfig)
+    if config.report and config.output is None:
+        raise UserError("report: a report lies beside the output, so name one: output=FILE.jsonl")
     if config.output is None:
         from stance.prediction.terminal import show
 

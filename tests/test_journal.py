@@ -64,7 +64,12 @@ class Job:
                 lines.append('{"text": broken')
         self.source.write_text("\n".join(lines))
         self.config = configure(
-            input=self.source, output=self.output, model_dir=model, window_size=size, workers=2
+            input=self.source,
+            output=self.output,
+            model_dir=model,
+            window_size=size,
+            workers=2,
+            report=True,
         )
 
     def start(self, **more: Any) -> "subprocess.Popen[bytes]":
@@ -77,17 +82,18 @@ class Job:
         predict(self.config)
 
     def results(self) -> dict[str, bytes]:
-        """Return the output and its rejects, and hold that nothing else lies about."""
+        """Return the output, its rejects and its report, and hold that nothing else lies about."""
         manifest = self.output.with_name(f"{self.output.name}.manifest.json")
         rejects = self.output.with_name(f"{self.output.name}.rejects.jsonl")
+        report = self.output.with_name(f"{self.output.name}.html")
         names = {path.name for path in self.folder.iterdir()}
         assert names == {
             self.source.name,
             self.driver.name,
-            *(path.name for path in (self.output, manifest, rejects)),
+            *(path.name for path in (self.output, manifest, rejects, report)),
         }
-        contents = {path.name: path.read_bytes() for path in (self.output, rejects)}
-        for path in (self.output, rejects, manifest):
+        contents = {path.name: path.read_bytes() for path in (self.output, rejects, report)}
+        for path in (self.output, rejects, manifest, report):
             path.unlink()
         return contents
 

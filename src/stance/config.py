@@ -184,6 +184,8 @@ class PredictConfig:
     longest_record: int = limited(low=1000)
     window_size: int = limited(low=1000)
     defuse_formulas: bool = MISSING
+    report: bool = MISSING
+    report_by: list[str] = MISSING
 
 
 @dataclass

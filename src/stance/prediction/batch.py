@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from stance.model import ModelDescription, describe_model, load_described
 from stance.prediction.formats import Columns, Format, carried_names, check_suffix, output_format
 from stance.prediction.journal import SPOOL, Journal, open_journal
 from stance.prediction.progress import progress
+from stance.prediction.report import Tally, fit, fragment, merge, page, tally
 from stance.prediction.scoring import Scored, Settings, label_counts, score_texts
 from stance.prediction.windows import Window, windows_of
 from stance.prediction.workers import Task, score_in_parallel
@@ -37,6 +38,9 @@ from stance.text.sources import (
     find_sources,
     spool_standard_input,
 )
+
+_WINDOWS_SHOWN = 64
+"""Windows whose sentences a report may show: many times as many as a page takes."""
 
 _LIBRARIES = ("numpy", "onnxruntime", "pyarrow", "tokenizers", "torch", "transformers")
 
@@ -71,6 +75,7 @@ class Outcome:
 
     output: Path
     rejects: Path | None
+    report: Path | None
     manifest: Path
     counts: Counts
     ignored: tuple[str, ...]
@@ -106,6 +111,7 @@ def predict(config: PredictConfig) -> Outcome:
         outcome = Outcome(
             output=output,
             rejects=rejects_path(output) if counts.rejects else None,
+            report=report_path(output) if config.report else None,
             manifest=manifest_path(output),
             counts=counts,
             ignored=job.sources.ignored,
@@ -122,6 +128,11 @@ def predict(config: PredictConfig) -> Outcome:
 def rejects_path(output: Path) -> Path:
     """Return where the rejects of an output lie."""
     return output.with_name(f"{output.name}.rejects.jsonl")
+
+
+def report_path(output: Path) -> Path:
+    """Return where the report on an output lies."""
+    return output.with_name(f"{output.name}.html")
 
 
 def manifest_path(output: Path) -> Path:
@@ -251,6 +262,8 @@ def _score(job: _Job, journal: Journal) -> int:
         for window, scored in _scored(job, journal):
             note = asdict(_counts(window, scored, job.model))
             note["rejected"] = [asdict(reject) for reject in window.rejects]
+            if job.config.report:
+                note["report"] = _report_note(window, scored, job)
             journal.finish(window.number, job.format.piece(window.documents, scored), note)
             sentences += int(scored.counts.sum())
             advance(window.read, sentences)
@@ -289,8 +302,17 @@ def _counts(window: Window, scored: Scored, model: ModelDescription) -> Counts:
     )
 
 
+def _report_note(window: Window, scored: Scored, job: _Job) -> dict[str, Any]:
+    shown = window.number < _WINDOWS_SHOWN
+    codebook = job.model.codebook
+    return {
+        "fragment": fragment(window.documents, scored, codebook) if shown else "",
+        "tally": tally(window.documents, scored, job.config.report_by),
+    }
+
+
 def _write(job: _Job, journal: Journal) -> Counts:
-    """Put rejects and output in their places; return the counts over all windows."""
+    """Put rejects, report and output in their places; return the counts over all windows."""
     counts = Counts(labels=dict.fromkeys(job.model.codebook.names, 0))
     rejects = rejects_path(journal.output)
     with journal.whole_file(rejects) as stream:
@@ -300,9 +322,32 @@ def _write(job: _Job, journal: Journal) -> Counts:
                 stream.write(f"{json.dumps(reject, ensure_ascii=False)}\n".encode())
     if not counts.rejects:
         rejects.unlink()
+    if job.config.report:
+        _write_report(job, journal, counts)
     with journal.whole_file(journal.output) as stream:
         job.format.join(journal.pieces(), stream)
     return counts
+
+
+def _write_report(job: _Job, journal: Journal, counts: Counts) -> None:
+    tallies: dict[str, Tally] = {}
+    sizes = []
+    for note in journal.notes():
+        merge(tallies, note["report"]["tally"])
+        sizes.append(note["sentences"])
+    windows, shown = fit(sizes[:_WINDOWS_SHOWN])
+    parts = page(
+        title=f"{counts.sentences:,} sentences of {counts.documents:,} documents",
+        subtitle=f"{job.config.input}, labelled by {model_name(job.model)}",
+        codebook=job.model.codebook,
+        sentences=counts.sentences,
+        shown=shown,
+        labels=counts.labels,
+        tallies={column: values for column, values in tallies.items() if values},
+        fragments=(note["report"]["fragment"] for note in islice(journal.notes(), windows)),
+    )
+    with journal.whole_file(report_path(journal.output)) as stream:
+        stream.writelines(part.encode() for part in parts)
 
 
 def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
@@ -311,6 +356,7 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
     return {
         "output": {"path": outcome.output.name, "sha256": digest},
         "rejects": outcome.rejects.name if outcome.rejects else None,
+        "report": outcome.report.name if outcome.report else None,
         "input": {
             "path": job.config.input,
             "files": len(job.sources.files),

@@ -66,6 +66,8 @@ def report_outcome(outcome: Outcome) -> None:
     )
     if outcome.rejects:
         print(f"rejects:     {outcome.rejects} ({counts.rejects:,} records)")
+    if outcome.report:
+        print(f"report:      {outcome.report}")
     print(f"manifest:    {outcome.manifest}")
     if not counts.documents:
         print("warning: the input holds no text; the output is empty", file=sys.stderr)
