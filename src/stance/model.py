@@ -94,8 +94,13 @@ class StanceModel:
         calibrated, predicted = self.label(split.texts, operating_point)
         return Judged(split.gold, calibrated, predicted, split.groups, self.codebook.names)
 
-    def save(self, directory: Path, card: str) -> None:
+    def save(self, directory: Path, card: str, pictures: Mapping[str, bytes] | None = None) -> None:
         """Write the model beside `directory`, then put it in place of what stood there.
+
+        Args:
+            directory: where it shall lie.
+            card: the model card, in Markdown.
+            pictures: the files that the card shows, by name.
 
         Raises:
             UserError: the directory cannot be written.
@@ -119,6 +124,8 @@ class StanceModel:
             _write_json(beside / DESCRIPTION, description)
             (beside / SEEN).write_text("".join(f"{key}\n" for key in sorted(self.seen)))
             (beside / CARD).write_text(card, encoding="utf-8")
+            for name, content in (pictures or {}).items():
+                (beside / name).write_bytes(content)
             self.digest = seal(beside)
             beside.chmod(0o755)
             replace_model(beside, directory)

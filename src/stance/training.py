@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import numpy as np
 import yaml
 from omegaconf import OmegaConf
 
+from stance.classifiers.base import Classifier
 from stance.classifiers.build import build_classifier
 from stance.codebook import Codebook
 from stance.config import DataConfig, TrainConfig, TransformerConfig, columns_of, parameters
 from stance.corpus.examples import Split, check_learnable, read_corpus, sentence_key
-from stance.decision import fit_decision
+from stance.decision import Decision, fit_decision
 from stance.errors import UserError
 from stance.evaluation import plots
 from stance.evaluation.behaviour import (
@@ -29,7 +30,7 @@ from stance.evaluation.behaviour import (
     read_suite,
     run_suite,
 )
-from stance.evaluation.card import model_card
+from stance.evaluation.card import EXAMPLE, RELIABILITY, CardFacts, model_card
 from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
 from stance.exports import export_model
 from stance.model import StanceModel
@@ -80,7 +81,10 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
         for split in corpus.values():
             run.log_data(data_source(split, config.data))
 
-        classifier.fit(corpus["train"], corpus["validation"], run.log_metrics)
+        history = History(run)
+        classifier.fit(corpus["train"], corpus["validation"], history)
+        if history.has_epochs:
+            run.log_figure(plots.learning_curve(history.metrics), "learning_curve.png")
         validation = corpus["validation"]
         decision = fit_decision(
             classifier.predict_proba(validation.texts),
@@ -94,11 +98,11 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
         learnt_from = (*corpus["train"].texts, *validation.texts)
         seen = frozenset(map(sentence_key, learnt_from))
         model = StanceModel(config.name, classifier, decision, codebook, seen=seen)
-        scores = {}
+        scores, judged = {}, {}
         for name in config.evaluate_on:
-            judged = model.judge(corpus[name])
-            scores[name] = score(judged, resamples=config.resamples, seed=config.seed)
-            record_judgement(run, name, corpus[name], judged, scores[name])
+            judged[name] = model.judge(corpus[name])
+            scores[name] = score(judged[name], resamples=config.resamples, seed=config.seed)
+            record_judgement(run, name, corpus[name], judged[name], scores[name], decision)
             logger.info("%s: %s %s", name, PRIMARY, scores[name][PRIMARY])
 
         outcomes = check_behaviour(model, cases, run)
@@ -107,7 +111,14 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
             "run": run.id,
             "seed": config.seed,
             "data": {
-                split.name: {"rows": len(split), "digest": split.digest}
+                split.name: {
+                    "rows": len(split),
+                    "documents": len(set(split.groups)),
+                    "labels": dict(
+                        zip(codebook.names, split.gold.sum(axis=0).tolist(), strict=True)
+                    ),
+                    "digest": split.digest,
+                }
                 for split in corpus.values()
             },
             "scores": {
@@ -121,8 +132,22 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
             "parameters": parameters(config),
             "versions": versions(),
         }
-        card = model_card(config.name, classifier.kind, codebook, scores, model.record)
-        model.save(directory, card)
+        card = CardFacts(
+            name=config.name,
+            kind=classifier.kind,
+            codebook=codebook,
+            decision=decision,
+            scores=scores,
+            judged=judged,
+            outcomes=outcomes,
+            record=model.record,
+            prepared=prepared_example(classifier),
+        )
+        pictures = {}
+        if judged:
+            last = judged[config.evaluate_on[-1]]
+            pictures[RELIABILITY] = plots.png(plots.reliability(last))
+        model.save(directory, model_card(card), pictures)
         if isinstance(config.model, TransformerConfig) and config.model.export:
             model.digest, parities = export_model(directory, corpus["train"].texts, validation)
             for parity in parities:
@@ -157,8 +182,38 @@ def data_source(split: Split, data: DataConfig) -> DataSource:
     return DataSource(f"{data.name}-{split.name}", files, split.digest, len(split), split.name)
 
 
+@dataclass
+class History:
+    """What a classifier logs while it learns: passed on to the run, and kept for a picture."""
+
+    run: Run
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def __call__(self, metrics: dict[str, float], step: int) -> None:
+        """Take the metrics of an epoch."""
+        self.run.log_metrics(metrics, step)
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, []).append((step, value))
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether there is more than one point to draw."""
+        return any(len(points) > 1 for points in self.metrics.values())
+
+
+def prepared_example(classifier: Classifier) -> str | None:
+    """Return the model card's example as an encoder reads it; None for other classifiers."""
+    prepare = getattr(classifier, "prepare", None)
+    return str(prepare([EXAMPLE])[0]) if prepare else None
+
+
 def record_judgement(
-    run: Run, name: str, split: Split, judged: Judged, scores: dict[str, Interval]
+    run: Run,
+    name: str,
+    split: Split,
+    judged: Judged,
+    scores: dict[str, Interval],
+    decision: Decision,
 ) -> None:
     """Record scores, pictures and the worst errors of one judged split."""
     metrics = {f"{name}/{key}": interval.value for key, interval in scores.items()}
@@ -171,6 +226,9 @@ def record_judgement(
     run.log_metrics({**metrics, **bounds})
     run.log_figure(plots.precision_recall(judged), f"{name}/precision_recall.png")
     run.log_figure(plots.reliability(judged), f"{name}/reliability.png")
+    if decision.multi_label:
+        chosen = decision.thresholds().tolist()
+        run.log_figure(plots.thresholds(judged, chosen), f"{name}/thresholds.png")
     run.log_figure(plots.label_set_confusion(judged), f"{name}/label_sets.png")
     run.log_table(worst_errors(split, judged), f"{name}/worst_errors.json")
 

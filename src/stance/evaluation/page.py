@@ -5,7 +5,6 @@ text is escaped, and the page forbids itself every connection.
 """
 
 import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +16,7 @@ from stance.cues import Cue
 from stance.evaluation.errors import FEW_DOCUMENTS, Analysis, Error, Slice, WrongLabel
 from stance.evaluation.metrics import Interval
 from stance.evaluation.paired import Comparison, describe
+from stance.evaluation.plots import png
 
 INTERCEPT = "[intercept]"
 """The part of a score that is the same for all sentences: nothing to see in it."""
@@ -258,9 +258,7 @@ def _table(columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def _picture(title: str, figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(png(figure)).decode()
     return (
         f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(title)}</figcaption></figure>"

@@ -1,5 +1,6 @@
 """Pictures of a judged split. Each function returns a matplotlib figure and shows nothing."""
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,13 @@ from stance.evaluation.metrics import ECE_BINS, PRIMARY, Judged
 from stance.evaluation.paired import PRIMARY_TITLE, Comparison
 
 _COMMON_SETS = 12
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file, the same for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()
 
 
 def precision_recall(judged: Judged) -> Figure:
