@@ -53,20 +53,24 @@ def test_every_map_is_monotone_and_stays_a_probability(codebook: Codebook, metho
         assert mapped.max() <= 1
 
 
-def test_max_f1_threshold_is_the_best_on_validation(codebook: Codebook) -> None:
+def test_max_f1_lies_within_a_standard_error_of_the_best_and_nearest_to_one_half(
+    codebook: Codebook,
+) -> None:
     raw, gold, groups = overconfident(800)
     decision = fit_decision(raw, gold, groups, codebook)
     calibrated = decision.calibrate(raw)
 
     def f1(column: int, cut: float) -> float:
         said = calibrated[:, column] >= cut
-        return float(
-            2 * (said & (gold[:, column] == 1)).sum() / (said.sum() + gold[:, column].sum())
-        )
+        positive = gold[:, column]
+        return float(2 * (said & (positive == 1)).sum() / (said.sum() + positive.sum()))
 
     for column, threshold in enumerate(decision.thresholds()):
         best = max(f1(column, cut) for cut in np.unique(calibrated[:, column]))
-        assert f1(column, threshold) == pytest.approx(best)
+        error = np.sqrt(best * (1 - best) / gold[:, column].sum())
+        assert f1(column, threshold) >= best - 1.2 * error
+        closer = threshold + (0.5 - threshold) / 2
+        assert threshold == 0.5 or f1(column, closer) < best - 0.5 * error
 
 
 def test_operating_points_hold_what_they_promise(codebook: Codebook) -> None:

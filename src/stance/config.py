@@ -83,6 +83,7 @@ class TransformerConfig(ModelConfig):
     sha256: str = ""
     max_length: int = limited(low=8, high=8192)
     cues: bool = MISSING
+    cue_prior: float = limited(low=0, high=10)
     learning_rate: float = limited(above=0, high=1)
     head_learning_rate: float = limited(above=0, high=1)
     layer_decay: float = limited(above=0, high=1)
@@ -175,6 +176,7 @@ class PredictConfig:
     output: str | None = None
     model_dir: str = MISSING
     engine: str = limited(choices=("auto", "torch", "onnx", "onnx_int8"))
+    cascade: bool = MISSING
     operating_point: str | None = None
     workers: int = limited(low=0, high=1024)
     unit: str = limited(choices=("document", "sentence"))

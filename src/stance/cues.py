@@ -100,6 +100,7 @@ class CueMatcher:
     def __init__(self, codebook: Codebook) -> None:
         """Compile every cue rule of `codebook`; a codebook without cues finds nothing."""
         self._labels = codebook.names
+        self.order = {name: place for place, name in enumerate(codebook.names)}
         self._rules = tuple(
             _compile_rule(cue, label.name, codebook)
             for label in codebook.labels

@@ -245,8 +245,7 @@ def _threshold(curve: Curve, point: str, name: str) -> float:
         raise UserError(f"operating point {point!r}: validation has no positive {name!r}")
     precision, recall = np.array(curve.precision), np.array(curve.recall)
     if what == MAX_F1:
-        f1 = 2 * precision * recall / np.maximum(precision + recall, _EPSILON)
-        return curve.thresholds[int(f1.argmax())]
+        return _steady_max_f1(curve)
     reached = np.flatnonzero((precision if what == "precision" else recall) >= wanted)
     if not reached.size:
         best = float((precision if what == "precision" else recall).max())
@@ -257,6 +256,23 @@ def _threshold(curve: Curve, point: str, name: str) -> float:
     # Cuts fall along the curve: the last one that holds the precision gives the most recall, the
     # first one that holds the recall gives the most precision.
     return curve.thresholds[int(reached[-1] if what == "precision" else reached[0])]
+
+
+def _steady_max_f1(curve: Curve) -> float:
+    """Cut near one half among all cuts whose F1 is within one standard error of the best.
+
+    Where a model knows its own corpus well, F1 is flat over a wide range of cuts, and the highest
+    point of the plateau is chance; on other text a cut in the middle does better. The rule is that
+    of Breiman et al. (1984), section 3.4.3, for choosing among equals.
+    """
+    precision, recall = np.array(curve.precision), np.array(curve.recall)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, _EPSILON)
+    best = float(f1.max())
+    error = np.sqrt(best * (1 - best) / len(f1))  # the curve has one cut a positive example
+    low, high = (
+        curve.thresholds[int(index)] for index in np.flatnonzero(f1 >= best - error)[[-1, 0]]
+    )
+    return float(np.clip(0.5, low, high))
 
 
 def _curve(probabilities: Floats, gold: NDArray[np.int8]) -> Curve:

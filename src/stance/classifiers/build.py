@@ -43,6 +43,7 @@ def build_classifier(config: ModelConfig, codebook: Codebook, seed: int) -> Clas
                 sha256=config.sha256,
                 max_length=config.max_length,
                 cues=config.cues,
+                cue_prior=config.cue_prior,
                 finetuning=Finetuning(
                     learning_rate=config.learning_rate,
                     head_learning_rate=config.head_learning_rate,

@@ -1,8 +1,9 @@
 """Sentences as an encoder reads them: normalised, cue names in front, as token ids.
 
 A text that is longer than the encoder can take is read in windows that overlap by a quarter, and
-each label gets the highest probability of any window. Torch and ONNX share this module, so that
-they see the same tokens; it needs neither torch nor transformers.
+each label gets the highest probability of any window. The cue rules that fire in the whole text are
+then joined as a prior: their log odds, weighted, are added to the encoder's. Torch and ONNX share
+this module, so that they see the same; it needs neither torch nor transformers.
 """
 
 from collections.abc import Sequence
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _NO_CUE = "none"
+_CUE_PRECISION = 0.8
+"""What a cue rule that fires is taken to be worth before any sentence has been seen."""
+
+_SURE = 0.999
+"""Neither side of the sum may rule a label in or out alone."""
+
 _SMALLEST = 4
 """Tokens of text in a window at least, whatever the cue names before it take."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Token ids of n texts in windows; `owners` says to which text each window belongs."""
+    """Token ids of n texts in windows; `owners` says to which text each window belongs.
+
+    `prior` holds the weighted log odds of the cue rules for each text, shape (n, labels).
+    """
 
     ids: list[list[int]]
     owners: NDArray[np.int64]
     texts: int
+    prior: NDArray[np.float64]
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -43,26 +54,44 @@ class Windows:
         np.maximum.at(result, self.owners, probabilities)
         return result
 
+    def joined(self, probabilities: Probabilities, *, multi_label: bool) -> Probabilities:
+        """Reduce to texts and join the prior of the cue rules, shape (n, labels)."""
+        highest = self.highest(probabilities)
+        if not self.prior.any():
+            return highest
+        scores = _log_odds(highest) + self.prior
+        joined: Probabilities
+        if multi_label:
+            joined = 1 / (1 + np.exp(-scores))
+        else:
+            raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+            joined = raised / raised.sum(axis=1, keepdims=True)
+        return joined
+
 
 @dataclass(frozen=True)
 class SentenceEncoder:
     """Turns sentences into token ids.
 
     `names` are the label names that may stand before a sentence; `matcher` says which, or is None
-    if none ever do.
+    if none ever do. `cue_prior` is the weight of the cue rules' log odds beside the encoder's.
     """
 
     tokenizer: "Tokenizer"
     matcher: CueMatcher | None
     names: Sequence[str]
     max_length: int
+    cue_prior: float = 0.0
 
     def windows(self, texts: Sequence[str]) -> Windows:
         """Return the token ids of texts, special tokens included, in windows of `max_length`."""
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         cleaned = [normalize(text) for text in texts]
-        whole = self.tokenizer.encode_batch([with_cues(text, self.matcher) for text in cleaned])
+        fired = [fired_rules(text, self.matcher) for text in cleaned]
+        whole = self.tokenizer.encode_batch(
+            [with_cues(text, labels) for text, labels in zip(cleaned, fired, strict=True)]
+        )
         ids: list[list[int]] = []
         owners: list[int] = []
         for owner, encoding in enumerate(whole):
@@ -71,10 +100,23 @@ class SentenceEncoder:
                 owners.append(owner)
                 continue
             for piece in self._pieces(cleaned[owner]):
-                with_names = with_cues(piece, self.matcher)
+                with_names = with_cues(piece, fired_rules(piece, self.matcher))
                 ids.append(self.tokenizer.encode(with_names).ids[: self.max_length])
                 owners.append(owner)
-        return Windows(ids, np.array(owners, dtype=np.int64), len(texts))
+        prior = self.cue_prior * self._cue_log_odds(fired)
+        return Windows(ids, np.array(owners, dtype=np.int64), len(texts), prior)
+
+    def _cue_log_odds(self, fired: Sequence[list[str] | None]) -> NDArray[np.float64]:
+        """Noisy-or over the rules that fire for each label; zero for a label without rules."""
+        odds = np.zeros((len(fired), len(self.names)))
+        if self.matcher is None:
+            return odds
+        with_rules = {name.split("/")[0] for name in self.matcher.feature_names}
+        for column, name in enumerate(self.names):
+            if name in with_rules:
+                times = np.array([(labels or []).count(name) for labels in fired])
+                odds[:, column] = _log_odds(1 - (1 - _CUE_PRECISION) ** times)
+        return odds
 
     def _pieces(self, text: str) -> list[str]:
         """Cut a long text where tokens end, so that each piece fits with all cue names before."""
@@ -87,11 +129,25 @@ class SentenceEncoder:
         return [text[offsets[i][0] : offsets[j][1]] for i, j in zip(starts, ends, strict=True)]
 
 
-def with_cues(text: str, matcher: CueMatcher | None) -> str:
-    """Put the names of the labels whose cue rules fire before a normalised sentence."""
+def fired_rules(text: str, matcher: CueMatcher | None) -> list[str] | None:
+    """Return the label of every cue rule that fires, once a rule; None without a matcher."""
     if matcher is None:
+        return None
+    rules = {(cue.label, cue.name) for cue in matcher.find(text) if cue.blocked is None}
+    return [label for label, _ in sorted(rules, key=lambda rule: matcher.order[rule[0]])]
+
+
+def with_cues(text: str, fired: Sequence[str] | None) -> str:
+    """Put the names of the labels whose cue rules fire before a normalised sentence."""
+    if fired is None:
         return text
-    return f"{' '.join(matcher.labels(text)) or _NO_CUE} : {text}"
+    return f"{' '.join(dict.fromkeys(fired)) or _NO_CUE} : {text}"
+
+
+def _log_odds(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    clipped = np.clip(probabilities, 1 - _SURE, _SURE)
+    odds: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    return odds
 
 
 def batches_by_length(encoded: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:

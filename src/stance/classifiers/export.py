@@ -56,6 +56,7 @@ def export_classifier(
         raise UserError(f"{directory}: the encoder has no {TOKENIZER}, which ONNX engines need")
     settings = {
         "cues": classifier.cues,
+        "cue_prior": classifier.cue_prior,
         "max_length": classifier.max_length,
         "pad": int(classifier.tokenizer.pad_token_id),
     }

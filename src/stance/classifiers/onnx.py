@@ -63,7 +63,10 @@ class OnnxClassifier:
         if not texts:
             return np.empty((0, len(self.codebook.names))), np.empty(0, dtype=np.int64)
         windows = self._encoder.windows(texts)
-        return windows.highest(self._probabilities(windows.ids)), windows.counts
+        joined = windows.joined(
+            self._probabilities(windows.ids), multi_label=self.codebook.multi_label
+        )
+        return joined, windows.counts
 
     def save(self, directory: Path) -> None:
         """Refuse: an export is a part of a saved model."""
@@ -84,6 +87,7 @@ class OnnxClassifier:
             CueMatcher(codebook) if settings["cues"] else None,
             codebook.names,
             settings["max_length"],
+            settings["cue_prior"],
         )
         return cls(codebook, session, encoder, settings["pad"])
 

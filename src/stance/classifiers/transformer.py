@@ -25,7 +25,12 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from stance.classifiers.base import Log, Probabilities
-from stance.classifiers.encoding import SentenceEncoder, batches_by_length, with_cues
+from stance.classifiers.encoding import (
+    SentenceEncoder,
+    batches_by_length,
+    fired_rules,
+    with_cues,
+)
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.cues import CueMatcher
@@ -74,6 +79,7 @@ class TransformerClassifier:
         max_length: longest sentence in tokens; a longer one is read in windows, and cut for
             training.
         cues: whether the names of the labels whose cue rules fire precede the sentence.
+        cue_prior: weight of the cue rules' log odds, added to the encoder's; needs `cues`.
         finetuning: how to train.
     """
 
@@ -88,6 +94,7 @@ class TransformerClassifier:
         sha256: str = "",
         max_length: int = 128,
         cues: bool = True,
+        cue_prior: float = 0.0,
         finetuning: Finetuning | None = None,
     ) -> None:
         """Keep the settings; the checkpoint is read by `fit`."""
@@ -97,6 +104,7 @@ class TransformerClassifier:
         self.sha256 = sha256
         self.max_length = max_length
         self.cues = cues
+        self.cue_prior = cue_prior
         self.finetuning = finetuning or Finetuning()
         self._matcher = CueMatcher(codebook) if cues else None
         self.model: Any = None
@@ -138,7 +146,8 @@ class TransformerClassifier:
 
     def prepare(self, texts: Sequence[str]) -> list[str]:
         """Return sentences as the encoder reads them: normalised, cue names in front."""
-        return [with_cues(normalize(text), self._matcher) for text in texts]
+        cleaned = [normalize(text) for text in texts]
+        return [with_cues(text, fired_rules(text, self._matcher)) for text in cleaned]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each sentence, special tokens included, cut at `max_length`."""
@@ -155,7 +164,11 @@ class TransformerClassifier:
     def encoder(self) -> SentenceEncoder:
         """How sentences become token ids when they are to be scored, in windows if need be."""
         return SentenceEncoder(
-            self.tokenizer.backend_tokenizer, self._matcher, self.codebook.names, self.max_length
+            self.tokenizer.backend_tokenizer,
+            self._matcher,
+            self.codebook.names,
+            self.max_length,
+            self.cue_prior,
         )
 
     def predict_proba(self, texts: Sequence[str]) -> Probabilities:
@@ -167,7 +180,10 @@ class TransformerClassifier:
         if not texts:
             return np.empty((0, len(self.codebook.names))), np.empty(0, dtype=np.int64)
         windows = self.encoder.windows(texts)
-        return windows.highest(self.probabilities_of(windows.ids)), windows.counts
+        joined = windows.joined(
+            self.probabilities_of(windows.ids), multi_label=self.codebook.multi_label
+        )
+        return joined, windows.counts
 
     def probabilities_of(self, encoded: Sequence[Sequence[int]]) -> Probabilities:
         """Score token ids, batched by like length, results in the order given."""
@@ -194,6 +210,7 @@ class TransformerClassifier:
             "sha256": self.sha256,
             "max_length": self.max_length,
             "cues": self.cues,
+            "cue_prior": self.cue_prior,
             "finetuning": asdict(self.finetuning),
         }
         (directory / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
