@@ -237,3 +237,9 @@ def test_no_corpus_shares_a_sentence_or_a_template_with_the_suite(
     union = np.asarray(ours.sum(axis=1)) + sizes[None, :] - both
     row, column = np.unravel_index(int((both / union).argmax()), both.shape)
     assert both[row, column] / union[row, column] < 0.8, f"{written[row]} / {corpus[column]}"
+
+
+@pytest.mark.parametrize(("passed", "total"), [(0, 7), (7, 7), (53, 53), (1, 1), (3, 9)])
+def test_an_interval_holds_its_rate(passed: int, total: int) -> None:
+    rate = PassRate(passed, total)
+    assert 0 <= rate.low <= rate.rate <= rate.high <= 1

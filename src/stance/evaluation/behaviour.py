@@ -90,7 +90,10 @@ class PassRate:
         rate = self.passed / n
         centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-        for name, value in (("rate", rate), ("low", centre - half), ("high", centre + half)):
+        # At a rate of 0 or 1 rounding could put a bound on the wrong side of the rate.
+        low = max(0.0, min(rate, centre - half))
+        high = min(1.0, max(rate, centre + half))
+        for name, value in (("rate", rate), ("low", low), ("high", high)):
             object.__setattr__(self, name, float(value))
 
     def __str__(self) -> str:
