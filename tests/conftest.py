@@ -221,10 +221,10 @@ def encoder_model(
     tiny_encoder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A saved tiny transformer, fine-tuned on the toy corpus, with its ONNX exports."""
+    """A saved tiny transformer, fine-tuned on the toy corpus, with exports and first stage."""
     from stance.classifiers.transformer import Finetuning, TransformerClassifier
     from stance.decision import fit_decision
-    from stance.exports import export_model
+    from stance.exports import speed_up
     from stance.model import StanceModel
 
     settings = Finetuning(
@@ -239,5 +239,5 @@ def encoder_model(
     decision = fit_decision(raw, validation.gold, validation.groups, codebook)
     directory = tmp_path_factory.mktemp("models") / "encoder"
     StanceModel("encoder", classifier, decision, codebook).save(directory, "# card\n")
-    export_model(directory, toy["train"].texts, validation)
+    speed_up(directory, toy["train"], validation)
     return directory

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stance.classifiers.base import Classifier, Probabilities, Windowed
 from stance.classifiers.build import load_classifier
+from stance.classifiers.cascade import FirstStage, check_first_stage
 from stance.classifiers.engines import TORCH
 from stance.codebook import Codebook
 from stance.corpus.examples import Split, decode_labels
@@ -51,7 +52,8 @@ class Prediction:
 class StanceModel:
     """A classifier with its decision and codebook, and the record of how it came about.
 
-    `seen` holds the keys (`sentence_key`) of the sentences it was trained and tuned on.
+    `seen` holds the keys (`sentence_key`) of the sentences it was trained and tuned on. A
+    `first_stage` settles sentences before the classifier sees them; only `score` asks it.
     """
 
     name: str
@@ -61,6 +63,7 @@ class StanceModel:
     record: dict[str, Any] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     digest: str = ""
+    first_stage: FirstStage | None = None
 
     def predict(self, texts: Sequence[str], operating_point: str | None = None) -> Prediction:
         """Label sentences, at the model's own operating point unless another is given."""
@@ -83,7 +86,18 @@ class StanceModel:
         return self.decision.calibrate(self.classifier.predict_proba(texts))
 
     def score(self, texts: Sequence[str]) -> tuple[Probabilities, NDArray[np.int64]]:
-        """Return calibrated probabilities, and in how many windows each sentence was read."""
+        """Return calibrated probabilities, and in how many windows each sentence was read.
+
+        A sentence that the first stage settles was read in none.
+        """
+        if self.first_stage:
+            settled = self.first_stage.settled(texts)
+            rest = replace(self, first_stage=None)
+            scores = np.tile(self.first_stage.rates, (len(texts), 1))
+            windows = np.zeros(len(texts), dtype=np.int64)
+            left = [text for text, is_settled in zip(texts, settled, strict=True) if not is_settled]
+            scores[~settled], windows[~settled] = rest.score(left)
+            return scores, windows
         if isinstance(self.classifier, Windowed):
             raw, windows = self.classifier.predict_windows(texts)
             return self.decision.calibrate(raw), windows
@@ -146,18 +160,19 @@ class ModelDescription:
     digest: str
 
 
-def load_model(directory: Path, engine: str = TORCH) -> StanceModel:
+def load_model(directory: Path, engine: str = TORCH, *, cascade: bool = False) -> StanceModel:
     """Verify and load a saved model.
 
     Args:
         directory: where it lies.
         engine: what computes a transformer, one of `ENGINES`.
+        cascade: whether its first stage settles what it can.
 
     Raises:
         UserError: there is no model here, or a file is missing, foreign or changed, or the model
-            has no such engine.
+            has no such engine or no first stage.
     """
-    return load_described(describe_model(directory), engine)
+    return load_described(describe_model(directory), engine, cascade=cascade)
 
 
 def describe_model(directory: Path) -> ModelDescription:
@@ -182,13 +197,17 @@ def describe_model(directory: Path) -> ModelDescription:
         )
 
 
-def load_described(description: ModelDescription, engine: str = TORCH) -> StanceModel:
+def load_described(
+    description: ModelDescription, engine: str = TORCH, *, cascade: bool = False
+) -> StanceModel:
     """Load the weights of a model whose files have been verified.
 
     Raises:
-        UserError: a file cannot be read, or the model has no such engine.
+        UserError: a file cannot be read, or the model has no such engine or no first stage.
     """
     directory = description.directory
+    if cascade:
+        check_first_stage(directory)
     with _readable(directory):
         return StanceModel(
             name=description.name,
@@ -200,6 +219,7 @@ def load_described(description: ModelDescription, engine: str = TORCH) -> Stance
             record=description.record,
             seen=frozenset((directory / SEEN).read_text().split()),
             digest=description.digest,
+            first_stage=FirstStage.load(directory, description.codebook) if cascade else None,
         )
 
 

@@ -32,7 +32,7 @@ from stance.evaluation.behaviour import (
 )
 from stance.evaluation.card import EXAMPLE, RELIABILITY, CardFacts, model_card
 from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
-from stance.exports import export_model
+from stance.exports import speed_up
 from stance.model import StanceModel
 from stance.sweeps import summarize_sweep
 from stance.tracking import DataSource, Run, open_store, start_run, sweep_parent
@@ -149,9 +149,9 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
             pictures[RELIABILITY] = plots.png(plots.reliability(last))
         model.save(directory, model_card(card), pictures)
         if isinstance(config.model, TransformerConfig) and config.model.export:
-            model.digest, parities = export_model(directory, corpus["train"].texts, validation)
-            for parity in parities:
-                logger.info("%s", parity)
+            model.digest, measured = speed_up(directory, corpus["train"], validation)
+            for figures in measured:
+                logger.info("%s", figures)
         run.set_tags({"stance.model_digest": model.digest})
     if parent:
         summarize_sweep(store, parent)

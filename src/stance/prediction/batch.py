@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import stance
+from stance.classifiers.cascade import check_first_stage
 from stance.classifiers.engines import choose_engine
 from stance.config import PredictConfig
 from stance.errors import UserError
@@ -47,19 +48,31 @@ _LIBRARIES = ("numpy", "onnxruntime", "pyarrow", "tokenizers", "torch", "transfo
 
 @dataclass
 class Counts:
-    """What became of the records; `windowed` counts sentences that were scored in pieces."""
+    """What became of the records.
+
+    `windowed` counts sentences that were read in pieces, `settled` those of a first stage.
+    """
 
     documents: int = 0
     sentences: int = 0
     rejects: int = 0
     blank: int = 0
     windowed: int = 0
+    settled: int = 0
     uncertain: int = 0
     labels: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: "Counts") -> None:
         """Add the counts of a window."""
-        for name in ("documents", "sentences", "rejects", "blank", "windowed", "uncertain"):
+        for name in (
+            "documents",
+            "sentences",
+            "rejects",
+            "blank",
+            "windowed",
+            "settled",
+            "uncertain",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for label, count in other.labels.items():
             self.labels[label] = self.labels.get(label, 0) + count
@@ -237,6 +250,8 @@ def _prepare(config: PredictConfig, output: Path, journal: Journal) -> _Job:
         model.codebook, model_name(model), carried_names(names, model.codebook), types
     )
     form = output_format(output, columns, defuse=config.defuse_formulas)
+    if config.cascade:
+        check_first_stage(model.directory)
     engine = choose_engine(model.kind, model.directory, config.engine)
     return _Job(config, sources, layout, model, engine, form)
 
@@ -280,12 +295,12 @@ def _scored(job: _Job, journal: Journal) -> Iterator[tuple[Window, Scored]]:
     head = [window for window in (next(windows, None), next(windows, None)) if window]
     if len(head) == 1:
         if not journal.has(0):
-            model = load_described(job.model, job.engine)
+            model = load_described(job.model, job.engine, cascade=config.cascade)
             texts = [document.text for document in head[0].documents]
             yield head[0], score_texts(model, texts, settings)
         return
     pending = (window for window in chain(head, windows) if not journal.has(window.number))
-    task = Task(job.model.directory, job.engine, job.model.digest, settings)
+    task = Task(job.model.directory, job.engine, config.cascade, job.model.digest, settings)
     workers = config.workers or len(os.sched_getaffinity(0))
     yield from score_in_parallel(pending, task, workers)
 
@@ -297,6 +312,7 @@ def _counts(window: Window, scored: Scored, model: ModelDescription) -> Counts:
         rejects=len(window.rejects),
         blank=window.blank,
         windowed=int((scored.windows > 1).sum()),
+        settled=int((scored.windows == 0).sum()),
         uncertain=int(scored.uncertain.sum()),
         labels=label_counts(scored, model.codebook),
     )

@@ -32,6 +32,7 @@ class Scored:
 
     `counts` has length n and says how many sentences each document has. `document[start:end]` is
     the sentence. `probabilities` and `predicted` have shape (m, labels), in the codebook's order.
+    `windows` says in how many windows the encoder read a sentence; a first stage settled it at 0.
     """
 
     counts: NDArray[np.int64]
@@ -52,14 +53,15 @@ def score_texts(model: StanceModel, texts: Sequence[str], settings: Settings) ->
     scores, windows = model.score(list(place))
     probabilities = np.round(scores, DIGITS)
     point = settings.operating_point
+    read = windows > 0  # what a first stage has settled carries no label and no doubt
     flat = np.array([span for found in spans for span in found], dtype=np.int64).reshape(-1, 2)
     return Scored(
         counts=np.array([len(found) for found in spans], dtype=np.int64),
         starts=flat[:, 0],
         ends=flat[:, 1],
         probabilities=probabilities[index],
-        predicted=model.decision.decide(probabilities, point)[index],
-        uncertain=model.decision.uncertain(probabilities, point)[index],
+        predicted=(model.decision.decide(probabilities, point) * read[:, None])[index],
+        uncertain=(model.decision.uncertain(probabilities, point) & read)[index],
         windows=windows[index],
     )
 

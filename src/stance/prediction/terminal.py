@@ -45,7 +45,7 @@ def show(config: PredictConfig) -> None:
 def _show(config: PredictConfig, sources: Sources) -> None:
     description = describe(config)
     layout = layout_of(config)
-    model = load_described(description, config.engine)
+    model = load_described(description, config.engine, cascade=config.cascade)
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)

@@ -35,6 +35,7 @@ class Task:
 
     model_dir: Path
     engine: str
+    cascade: bool
     digest: str
     settings: Settings
 
@@ -102,7 +103,7 @@ def serve(pipe: "Connection[Any, Any]", task: Task) -> None:
     waiting: SimpleQueue[list[str]] = SimpleQueue()
     threading.Thread(target=_take_in, args=(pipe, waiting), daemon=True).start()
     try:
-        model = load_model(task.model_dir, task.engine)
+        model = load_model(task.model_dir, task.engine, cascade=task.cascade)
         if model.digest != task.digest:
             raise UserError(f"{task.model_dir}: the model was changed while it was in use")
         while True:
