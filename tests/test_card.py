@@ -112,7 +112,9 @@ def test_plain_transformers_gives_the_encoders_own_probabilities(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     codebook = request.getfixturevalue(which)
-    directory, card = trained(tmp_path, codebook, *encoder(tiny_encoder), f"model.cues={cues}")
+    directory, card = trained(
+        tmp_path, codebook, *encoder(tiny_encoder), f"model.cues={cues}", "model.cue_prior=0"
+    )
     monkeypatch.chdir(tmp_path)
     *_, said = run_examples(card).strip().splitlines()
     model: StanceModel = load_model(directory)

@@ -222,8 +222,9 @@ def _plain_use(facts: CardFacts) -> list[str]:
         "## Without this project",
         "`transformers` reads this directory: a head that gives every token a logit per label;\n"
         "the mean over the tokens is the sentence's. What this project adds: the sentence is\n"
-        f"normalised, {cues}and probabilities are\n"
-        "calibrated and cut at the thresholds above (`stance.json`).",
+        f"normalised, {cues}the log odds of\n"
+        "those cue rules join the encoder's (`cue_prior`), and probabilities are calibrated and cut\n"
+        "at the thresholds above (`stance.json`).",
         "```python\n"
         "import torch\n"
         "from transformers import AutoModelForTokenClassification, AutoTokenizer\n\n"
