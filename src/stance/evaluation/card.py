@@ -223,8 +223,8 @@ def _plain_use(facts: CardFacts) -> list[str]:
         "`transformers` reads this directory: a head that gives every token a logit per label;\n"
         "the mean over the tokens is the sentence's. What this project adds: the sentence is\n"
         f"normalised, {cues}the log odds of\n"
-        "those cue rules join the encoder's (`cue_prior`), and probabilities are calibrated and cut\n"
-        "at the thresholds above (`stance.json`).",
+        "those cue rules join the encoder's (`cue_prior`), and probabilities are calibrated and\n"
+        "cut at the thresholds above (`stance.json`).",
         "```python\n"
         "import torch\n"
         "from transformers import AutoModelForTokenClassification, AutoTokenizer\n\n"
