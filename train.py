@@ -20,10 +20,13 @@ from stance.scripts import one_line_errors, run_script
 def main(values: DictConfig) -> None:
     """Read the config and train."""
     config = read_config(values, TrainConfig)
+    from stance.sweeps import name_in_sweep
     from stance.training import train
 
     hydra_config = HydraConfig.get()
     sweep = hydra_config.sweep.dir if hydra_config.mode == RunMode.MULTIRUN else None
+    if sweep:
+        config.name = name_in_sweep(config.name, hydra_config.overrides.task)
     result = train(config, sweep)
     print(f"model: {result.directory}")
     print(f"next:  python predict.py model={result.directory} input=ARTICLE.txt")

@@ -274,6 +274,9 @@ def test_promotion_moves_the_alias_or_says_why_not(saved: Path) -> None:
     record = json.loads((saved / "models/tfidf.promotion.json").read_text())
     assert record["granted"] is False
 
+    _, unruly = promote(configure(saved, data, "gates.behaviour_rule_floor=0.99"))
+    assert unruly.reason == "behaviour, every rule: wanted >= 0.990, found 0.500 for rule 1"
+
     _, granted = promote(configure(saved, data, models="rules"))
     assert granted.granted, granted.reason
     assert champion.resolve().name == "rules"
@@ -285,6 +288,37 @@ def test_promotion_moves_the_alias_or_says_why_not(saved: Path) -> None:
     _, worse = promote(configure(saved, data, "gates.f1_floor=0", models="rules"))
     assert worse.reason.startswith("beside the champion")
     assert champion.resolve().name == "tfidf"
+
+
+def test_a_label_that_the_file_does_not_show_is_not_above_its_floor(
+    saved: Path, codebook: Codebook
+) -> None:
+    rows = [row for row in toy_rows(codebook, 2000, 80) if "blame" not in row["labels"]]  # type: ignore[operator]
+    path = write_rows(saved / "praise-only.jsonl", rows)
+    _, refused = promote(configure(saved, f"data_file={path}", models="tfidf"))
+    assert "f1/blame: wanted >= 0.500, found no sentence with this label" in refused.reason
+
+
+def test_what_is_found_later_is_recorded_in_the_run_of_the_model(
+    saved: Path, models_dir: Path
+) -> None:
+    import mlflow
+
+    from stance.tracking import Store, start_run
+
+    store = Store("mlflow", "", "stance", models_dir)
+    with start_run(store, "training") as run:
+        pass
+    model = replace(load_model(saved / "models/tfidf"), record={"run": run.id})
+    model.save(saved / "models/recorded", "# card\n")
+    data = [f"data_file={saved / 'test.jsonl'}", "tracking=mlflow", f"models_dir={models_dir}"]
+    promote(configure(saved, *data, "gates.f1_floor=1.0", models="recorded"))
+    client = mlflow.MlflowClient(f"sqlite:///{models_dir / 'mlflow.db'}")
+    found = client.get_run(run.id)
+    assert found.data.metrics["test/f1_macro"] > 0.9
+    assert found.data.tags["stance.promotion"] in ("granted", "refused")
+    kinds = [r.data.tags.get("stance.kind") for r in client.search_runs([found.info.experiment_id])]
+    assert sorted(kind for kind in kinds if kind) == ["compare", "promote"]
 
 
 def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
@@ -306,6 +340,12 @@ def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
     assert np.abs(table[["p_praise", "p_blame"]].to_numpy() - expected.probabilities).max() < 1e-6
     assert list(table["labels"]) == [",".join(labels) for labels in expected.label_sets]
     assert served.metadata.get_output_schema().input_names() == list(table.columns)
+    texts = pd.DataFrame({"text": toy["test"].texts[:8]})
+    asked = served.predict(texts, params={"operating_point": "recall@1"})
+    expected = model.predict(toy["test"].texts[:8], "recall@1")
+    assert list(asked["labels"]) == [",".join(labels) for labels in expected.label_sets]
+    version = mlflow.MlflowClient().get_model_version_by_alias("news-stance", "champion")
+    assert "`tfidf` becomes champion" in version.description
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,14 @@ from stance.evaluation.metrics import PRIMARY, Judged, point_scores
 from stance.evaluation.page import ModelPart, error_page
 from stance.evaluation.paired import PRIMARY_TITLE, Comparison, compare, describe
 from stance.model import StanceModel, load_model
-from stance.tracking import DataSource, Run, open_store, start_run_if_possible
+from stance.tracking import (
+    KIND,
+    DataSource,
+    Run,
+    open_store,
+    reopen_run,
+    start_run_if_possible,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +80,7 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
     evaluation = Evaluation(directories, models, split, judged, comparison, report)
     store = open_store(config.tracking, config.models_dir)
     tags = {f"stance.model.{name}": model.digest for name, model in models.items()}
+    tags[KIND] = "compare"
     analyses = analyse_models(evaluation) if config.report else {}
     page = report.with_suffix(".html")
     if analyses:
@@ -84,6 +92,11 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
             run.log_table(suspect_table(analysis), f"{name}/suspected_label_errors.json")
         if analyses:
             run.log_text(page.read_text(encoding="utf-8"), page.name)
+        if run.id and config.operating_point is None:
+            for name, model in models.items():
+                scores = point_scores(judged[name])
+                found = {f"{split.name}/{key}": value for key, value in scores.items()}
+                reopen_run(store, model.record.get("run", "")).log_metrics(found)
     return replace(evaluation, page=page if analyses else None)
 
 

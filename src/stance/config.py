@@ -142,6 +142,7 @@ class GatesConfig:
     ece_ceiling: float = limited(low=0, high=1)
     behaviour: str | None = None
     behaviour_floor: float = limited(low=0, high=1)
+    behaviour_rule_floor: float = limited(low=0, high=1)
     latency_ceiling_ms: float = limited(above=0)
     tolerance: float = limited(low=0, high=1)
 

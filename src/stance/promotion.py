@@ -6,6 +6,7 @@ promoted or refused.
 """
 
 import json
+import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,20 @@ from pathlib import Path
 
 from stance.comparison import Evaluation, evaluate, write_whole
 from stance.config import EvaluateConfig, GatesConfig
-from stance.evaluation.behaviour import pass_rates, read_suite, run_suite
+from stance.errors import UserError
+from stance.evaluation.behaviour import (
+    ALL,
+    pass_rates,
+    pass_rates_by_rule,
+    read_suite,
+    run_suite,
+)
 from stance.evaluation.metrics import PRIMARY, Interval
 from stance.evaluation.paired import Comparison, Difference
 from stance.model import StanceModel, point_alias
-from stance.tracking import open_store, register_model, start_run_if_possible
+from stance.tracking import KIND, open_store, register_model, reopen_run, start_run_if_possible
+
+logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 
@@ -55,6 +65,23 @@ class Promotion:
         ]
         return "; ".join(failed) or "every gate holds"
 
+    def table(self) -> dict[str, list[str]]:
+        """Return the gates as columns."""
+        return {
+            "gate": [gate.name for gate in self.gates],
+            "wanted": [gate.wanted for gate in self.gates],
+            "found": [gate.found for gate in self.gates],
+            "holds": ["yes" if gate.passed else "no" for gate in self.gates],
+        }
+
+    def describe(self) -> str:
+        """Write the decision in Markdown, with every gate."""
+        columns = self.table()
+        rows = [list(columns), ["---"] * len(columns), *zip(*columns.values(), strict=True)]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+        verdict = "becomes champion" if self.granted else "does not become champion"
+        return f"`{self.candidate}` {verdict} on {self.data}: {self.reason}.\n\n{table}"
+
 
 def promote(config: EvaluateConfig) -> tuple[Evaluation, Promotion]:
     """Judge models beside the champion, and promote the best of them if every gate holds.
@@ -81,25 +108,43 @@ def promote(config: EvaluateConfig) -> tuple[Evaluation, Promotion]:
         beside_champion=beside if champion else None,
     )
     record = carry_out(promotion, directory, models_dir)
+    record_promotion(promotion, evaluation, config, record)
+    return evaluation, promotion
+
+
+def record_promotion(
+    promotion: Promotion, evaluation: Evaluation, config: EvaluateConfig, record: Path
+) -> None:
+    """Record a decision in MLflow, tag the model's own run, and register a new champion."""
+    candidate = evaluation.models[promotion.candidate]
     tags = {
         "stance.promotion": "granted" if promotion.granted else "refused",
         "stance.promotion.reason": promotion.reason,
         "stance.model_digest": candidate.digest,
     }
     store = open_store(config.tracking, config.models_dir)
-    with start_run_if_possible(store, f"promote {name}", tags) as run:
+    name = f"promote {promotion.candidate}"
+    with start_run_if_possible(store, name, {KIND: "promote", **tags}) as run:
+        run.describe(promotion.describe())
+        run.log_table(promotion.table(), "gates.json")
         run.log_text(record.read_text(encoding="utf-8"), "promotion.json")
-        if promotion.granted and run.id:
-            register_model(
-                store,
-                run,
-                directory,
-                name=config.registered_name,
-                alias=CHAMPION,
-                labels=candidate.codebook.names,
-                tags=tags,
-            )
-    return evaluation, promotion
+        if not run.id:
+            return
+        reopen_run(store, candidate.record.get("run", "")).set_tags(tags)
+        if promotion.granted:
+            try:
+                register_model(
+                    store,
+                    run,
+                    evaluation.directories[promotion.candidate].resolve(),
+                    name=config.registered_name,
+                    alias=CHAMPION,
+                    labels=candidate.codebook.names,
+                    description=promotion.describe(),
+                    tags=tags,
+                )
+            except UserError as error:
+                logger.warning("%s; %s/%s stands all the same", error, config.models_dir, CHAMPION)
 
 
 def decide_promotion(
@@ -123,7 +168,7 @@ def decide_promotion(
     """
     scores = comparison.scores[name]
     found = [
-        *_label_gates(scores, gates.f1_floor),
+        *(_label_gate(label, scores, gates.f1_floor) for label in candidate.codebook.names),
         Gate(
             "calibration error",
             f"<= {gates.ece_ceiling:.3f}",
@@ -159,21 +204,32 @@ def _champion_gate(difference: Difference, tolerance: float) -> Gate:
     )
 
 
-def _label_gates(scores: Mapping[str, Interval], floor: float) -> list[Gate]:
-    return [
-        Gate(key, f">= {floor:.3f}", f"{interval.value:.3f}", interval.value >= floor)
-        for key, interval in scores.items()
-        if key.startswith("f1/")
-    ]
+def _label_gate(label: str, scores: Mapping[str, Interval], floor: float) -> Gate:
+    key, wanted = f"f1/{label}", f">= {floor:.3f}"
+    if key not in scores:
+        return Gate(key, wanted, "no sentence with this label in the file", False)
+    return Gate(key, wanted, f"{scores[key].value:.3f}", scores[key].value >= floor)
 
 
 def _behaviour_gates(candidate: StanceModel, gates: GatesConfig) -> list[Gate]:
+    """Hold the pass rate over all cases, and that of the rule that is kept least."""
     if not gates.behaviour:
         return []
     cases = read_suite(Path(gates.behaviour), candidate.codebook)
-    rate = pass_rates(run_suite(candidate.label, cases, candidate.codebook))["all"]
-    wanted = f">= {gates.behaviour_floor:.3f}"
-    return [Gate("behaviour", wanted, f"{rate.rate:.3f}", rate.rate >= gates.behaviour_floor)]
+    outcomes = run_suite(candidate.label, cases, candidate.codebook)
+    rate = pass_rates(outcomes)[ALL].rate
+    by_rule = {rule: found.rate for rule, found in pass_rates_by_rule(outcomes).items()}
+    rule = min(by_rule, key=lambda number: by_rule[number])
+    floor, rule_floor = gates.behaviour_floor, gates.behaviour_rule_floor
+    return [
+        Gate("behaviour", f">= {floor:.3f}", f"{rate:.3f}", rate >= floor),
+        Gate(
+            "behaviour, every rule",
+            f">= {rule_floor:.3f}",
+            f"{by_rule[rule]:.3f} for rule {rule}",
+            by_rule[rule] >= rule_floor,
+        ),
+    ]
 
 
 def _latency_gate(candidate: StanceModel, ceiling: float, texts: Sequence[str]) -> Gate:

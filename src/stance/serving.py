@@ -1,7 +1,8 @@
 """The pyfunc that registered models carry: MLflow reads this file as "model from code", no pickle.
 
 Input: a table with a column `text`, one sentence a row. Output: one probability column `p_<label>`
-per label, `labels` (names joined by commas, empty for none) and `uncertain`.
+per label, `labels` (names joined by commas, empty for none) and `uncertain`. The parameter
+`operating_point` chooses other thresholds than the model's own, as in `precision@0.9`.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from stance.model import StanceModel, load_model
 
 TEXT = "text"
 ARTIFACT = "model"
+OPERATING_POINT = "operating_point"
 
 
 class StancePyfunc(PythonModel):
@@ -29,7 +31,8 @@ class StancePyfunc(PythonModel):
         """Label the sentences of the column `text`."""
         if TEXT not in model_input.columns:
             raise UserError(f"no column {TEXT!r}; found {', '.join(map(str, model_input.columns))}")
-        prediction = self.model.predict([str(text) for text in model_input[TEXT]])
+        point = (params or {}).get(OPERATING_POINT) or None
+        prediction = self.model.predict([str(text) for text in model_input[TEXT]], point)
         table = pd.DataFrame(
             prediction.probabilities.round(6),
             columns=[f"p_{name}" for name in self.model.codebook.names],

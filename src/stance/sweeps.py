@@ -1,5 +1,6 @@
 """The run above the runs of a sweep: a table of them, the best one, and what mattered."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,23 @@ from stance.evaluation.metrics import PRIMARY
 from stance.tracking import Child, Store, reopen_run, sweep_children
 
 _SCORE = f"validation/{PRIMARY}"
+
+
+def name_in_sweep(name: str, overrides: Sequence[str]) -> str:
+    """Add to a run's name the settings of the model that its job was given.
+
+    The jobs of a sweep over `model.C` would otherwise bear one name, and save over one another.
+    A name given on the command line stays as it is.
+    """
+    settings = [override.lstrip("+").split("=", 1) for override in overrides if "=" in override]
+    if any(key == "name" for key, _ in settings):
+        return name
+    added = [
+        key.rpartition(".")[2] + re.sub(r"[^\w.+-]+", "_", value).strip("_")
+        for key, value in settings
+        if key.startswith(("model.", "decision."))
+    ]
+    return "-".join([name, *added])
 
 
 def summarize_sweep(store: Store, parent: str) -> None:

@@ -7,6 +7,7 @@ tables. If tracking cannot start, the run fails; if one point cannot be logged, 
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import re
@@ -26,6 +27,16 @@ from stance.errors import UserError
 logger = logging.getLogger(__name__)
 
 Scalar = str | int | float | bool
+
+KIND = "stance.kind"
+"""Tag by which the runs of an experiment are told apart: train, sweep, compare, promote."""
+
+_ABOUT = (
+    "Runs of the stance classifiers. Filter by kind with `tags.stance.kind = 'train'` (also "
+    "`sweep`, `compare`, `promote`). Metrics are `<split>/<score>`; `f1_macro` is the one that "
+    "runs are compared by, its interval stands beside it as `/low` and `/high`. `behaviour/...` "
+    "are shares of test sentences kept, by construct and by rule of the codebook."
+)
 
 _PROCESS_TAG = "stance.process"
 _SWEEP_TAG = "stance.sweep"
@@ -122,6 +133,7 @@ class MlflowRun:
     id: str
     address: str
     client: Any
+    tables: set[str] = field(default_factory=set)
     warned: set[str] = field(default_factory=set)
 
     def log_parameters(self, parameters: Mapping[str, Scalar]) -> None:
@@ -146,8 +158,18 @@ class MlflowRun:
         self._try(path, lambda: self.client.log_text(self.id, text, path))
 
     def log_table(self, rows: Mapping[str, list[Any]], path: str) -> None:
-        """Record columns as a table."""
-        self._try(path, lambda: self.client.log_table(self.id, dict(rows), path))
+        """Record columns as a table in place of what stood at `path`.
+
+        MLflow's own `log_table` appends to a table that exists, which would repeat the rows of a
+        summary that is written anew after each run of a sweep.
+        """
+        import pandas as pd
+
+        table = pd.DataFrame(dict(rows)).to_json(orient="split", index=False, date_format="iso")
+        self._try(path, lambda: self.client.log_text(self.id, table, path))
+        self.tables.add(path)
+        shown = [{"path": table, "type": "table"} for table in sorted(self.tables)]
+        self.set_tags({"mlflow.loggedArtifacts": json.dumps(shown)})
 
     def log_figure(self, figure: Any, path: str) -> None:
         """Record a picture."""
@@ -263,7 +285,7 @@ def sweep_parent(store: Store, sweep: str) -> str | None:
         found = client.search_runs([experiment_id], f"tags.`{_SWEEP_TAG}` = '{sweep}'")
         if found:
             return str(found[0].info.run_id)
-        tags = {_SWEEP_TAG: sweep, **code_version()}
+        tags = {_SWEEP_TAG: sweep, KIND: "sweep", **code_version()}
         parent = client.create_run(experiment_id, run_name=f"sweep {Path(sweep).name}", tags=tags)
         client.set_terminated(parent.info.run_id)
         return str(parent.info.run_id)
@@ -295,10 +317,27 @@ def sweep_children(store: Store, parent: str) -> list[Child]:
 
 
 def reopen_run(store: Store, run: str) -> Run:
-    """Return an ended run, to record a summary in."""
+    """Return an ended run, to record in it what was found later.
+
+    A run that this store does not have, or a store that is away, records nothing: the model was
+    trained elsewhere.
+    """
+    if store.kind == "none" or not run:
+        return SilentRun()
+    from mlflow.exceptions import MlflowException
+
     client, address = _connect(store)
-    experiment_id = client.get_run(run).info.experiment_id
-    return MlflowRun(run, f"{address}#/experiments/{experiment_id}/runs/{run}", client)
+    try:
+        found = client.get_run(run)
+    except (MlflowException, OSError):
+        return SilentRun()
+    shown = json.loads(found.data.tags.get("mlflow.loggedArtifacts", "[]"))
+    return MlflowRun(
+        run,
+        f"{address}#/experiments/{found.info.experiment_id}/runs/{run}",
+        client,
+        {table["path"] for table in shown},
+    )
 
 
 def register_model(
@@ -309,37 +348,48 @@ def register_model(
     name: str,
     alias: str,
     labels: Sequence[str],
+    description: str,
     tags: Mapping[str, str],
 ) -> str:
     """Register a saved model as the next version of `name`, give it an alias, return its number.
 
     The version carries the model's files, this package's code and a pyfunc, with a signature and
     an example, so that `mlflow models serve` and `spark_udf` work without this checkout.
+
+    Raises:
+        UserError: the registry does not take it.
     """
     client, _ = _connect(store)
     import mlflow
     import pandas as pd
+    from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     package = Path(__file__).parent
     outputs = [*(ColSpec("double", f"p_{label}") for label in labels)]
     signature = ModelSignature(
         Schema([ColSpec("string", "text")]),
         Schema([*outputs, ColSpec("string", "labels"), ColSpec("boolean", "uncertain")]),
+        ParamSchema([ParamSpec("operating_point", "string", "")]),
     )
-    with mlflow.start_run(run_id=run.id):
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(package / "serving.py"),
-            artifacts={"model": str(directory.resolve())},
-            code_paths=[str(package)],
-            signature=signature,
-            input_example=pd.DataFrame({"text": ["The ministry condemned the attack."]}),
-            pip_requirements=serving_requirements(),
-        )
-    version = mlflow.register_model(info.model_uri, name, tags=dict(tags))
-    client.set_registered_model_alias(name, alias, version.version)
+    try:
+        with mlflow.start_run(run_id=run.id):
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(package / "serving.py"),
+                artifacts={"model": str(directory.resolve())},
+                code_paths=[str(package)],
+                signature=signature,
+                input_example=pd.DataFrame({"text": ["The ministry condemned the attack."]}),
+                pip_requirements=serving_requirements(),
+            )
+        version = mlflow.register_model(info.model_uri, name, tags=dict(tags))
+        client.update_model_version(name, version.version, description)
+        client.set_registered_model_alias(name, alias, version.version)
+    except (MlflowException, OSError) as error:
+        reason = without_password(" ".join(str(error).split()))[:300]
+        raise UserError(f"{directory}: not registered as {name!r}: {reason}") from error
     return str(version.version)
 
 
@@ -402,7 +452,8 @@ def _experiment(client: Any, store: Store) -> str:
         with _lock(store.models_dir):
             found = client.get_experiment_by_name(name)
             if found is None:
-                return str(client.create_experiment(name, artifact_location=artifacts))
+                about = {"mlflow.note.content": _ABOUT}
+                return str(client.create_experiment(name, artifacts, tags=about))
             if found.lifecycle_stage != "active":
                 raise UserError(f"tracking.experiment: {name!r} is deleted in MLflow; restore it")
             return str(found.experiment_id)

@@ -35,7 +35,7 @@ from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
 from stance.exports import speed_up
 from stance.model import StanceModel
 from stance.sweeps import summarize_sweep
-from stance.tracking import DataSource, Run, open_store, start_run, sweep_parent
+from stance.tracking import KIND, DataSource, Run, open_store, start_run, sweep_parent
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
 
     store = open_store(config.tracking, config.models_dir)
     parent = sweep_parent(store, sweep) if sweep else None
-    tags = {"stance.model_dir": str(directory)}
+    tags = {KIND: "train", "stance.model_dir": str(directory)}
     with start_run(store, config.name, tags=tags, parent=parent) as run:
         run.log_parameters(parameters(config))
         run.log_text(

@@ -1,0 +1,58 @@
+"""The runs of a sweep have names of their own, and their parent says which is best and why."""
+
+from pathlib import Path
+
+import pytest
+
+from stance.sweeps import name_in_sweep, summarize_sweep, sweep_table, varied
+from stance.tracking import Child, Store, start_run, sweep_parent
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["model=tfidf", "seed=1"], "tfidf-seed1"),
+        (["model=tfidf", "model.C=4", "+model.cues=true"], "tfidf-seed1-C4-cuestrue"),
+        (["model.checkpoint=/a/b c,d"], "tfidf-seed1-checkpointa_b_c_d"),
+        (["decision.operating_point=precision@0.9"], "tfidf-seed1-operating_pointprecision_0.9"),
+        (["name=mine", "model.C=4"], "tfidf-seed1"),
+    ],
+)
+def test_a_run_of_a_sweep_is_named_after_what_it_was_given(overrides: list[str], name: str) -> None:
+    assert name_in_sweep("tfidf-seed1", overrides) == name
+
+
+def child(name: str, f1: float, **parameters: str) -> Child:
+    return Child(name, name, parameters, {"validation/f1_macro": f1, "validation/f1/a": f1 / 2})
+
+
+def test_the_table_shows_what_varied_and_the_best_first() -> None:
+    children = [child("x", 0.5, C="1", seed="1"), child("y", 0.7, C="4", seed="1")]
+    assert varied(children) == ["C"]
+    table = sweep_table(children)
+    assert table["run"] == ["y", "x"]
+    assert table["C"] == ["4", "1"]
+    assert table["validation/f1_macro"] == [0.7, 0.5]
+
+
+def test_the_parent_knows_its_best_child(models_dir: Path) -> None:
+    import mlflow
+
+    store = Store("mlflow", "", "stance", models_dir)
+    parent = sweep_parent(store, "logs/today_sweep")
+    assert parent and sweep_parent(store, "logs/today_sweep") == parent
+    summarize_sweep(store, parent)  # nothing has finished: nothing to say
+    for name, f1, strength in (("low", 0.4, 1), ("high", 0.6, 4)):
+        with start_run(store, name, parent=parent) as run:
+            run.log_parameters({"C": strength, "seed": 1})
+            run.log_metrics({"validation/f1_macro": f1})
+        summarize_sweep(store, parent)
+    client = mlflow.MlflowClient(f"sqlite:///{models_dir / 'mlflow.db'}")
+    found = client.get_run(parent)
+    assert found.data.tags["stance.best_name"] == "high"
+    assert found.data.tags["stance.kind"] == "sweep"
+    assert found.data.metrics["validation/f1_macro"] == 0.6
+    artifacts = {path.path for path in client.list_artifacts(parent)}
+    assert {"sweep.json", "what_mattered.png"} <= artifacts
+    table = client.load_table(found.info.experiment_id, "sweep.json", run_ids=[parent])
+    assert list(table["run"]) == ["high", "low"]  # once each, though it was written twice
