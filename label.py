@@ -39,8 +39,22 @@ def main(values: DictConfig) -> None:
         from stance.labelling.suggesting import make_queue, print_queued
 
         print_queued(make_queue(config))
+    elif config.serve:
+        from stance.labelling.page import serve
+
+        serve(config)
+    elif config.queue and config.format != "auto" and config.output:
+        from stance.labelling.exporting import export
+
+        export(config)
+    elif config.answers:
+        from stance.labelling.adjudicating import adjudicate, print_adjudication
+
+        print_adjudication(adjudicate(config))
     else:
-        raise UserError("name what to do: check, report, input or queue; see label.py --help")
+        raise UserError(
+            "name what to do: check, report, input, serve, answers, or format; see --help"
+        )
 
 
 if __name__ == "__main__":

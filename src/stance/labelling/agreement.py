@@ -21,6 +21,7 @@ Answers = NDArray[np.int8]
 """Array of shape (sentences, annotators) of 0, 1, ... and MISSING, about one question."""
 
 _LOW, _HIGH = 2.5, 97.5
+_YES_AND_NO = 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class PairTable:
 
 @dataclass(frozen=True)
 class LabelAgreement:
-    """How far all annotators agree about one label."""
+    """How far all annotators agree about one question; `pairs` are there for yes and no only."""
 
     alpha: Estimate
     fleiss: Estimate
@@ -83,6 +84,7 @@ def agree(
     pairs = tuple(
         _pair(answers[:, [first, second]], annotators[first], annotators[second])
         for first, second in itertools.combinations(range(answers.shape[1]), 2)
+        if counts.shape[1] == _YES_AND_NO
     )
     return LabelAgreement(
         alpha=_resampled(counts[counts.sum(axis=1) > 1], _alpha_of, resamples, seed),

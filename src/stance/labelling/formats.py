@@ -80,7 +80,7 @@ def recognise(path: Path) -> str:
     ):
         if any(key in first for key in keys):
             return name
-    raise UserError(f"{path}: no export of a known tool; name one in format=")
+    raise UserError(f"{path}: no export of a known tool: {', '.join(FORMATS)}")
 
 
 def choices_of(codebook: Codebook) -> tuple[str, ...]:

@@ -1,0 +1,292 @@
+"""Agreement is what published examples say, and answers become a corpus without losing a voice."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, toy_rows, write_rows
+from hydra import compose, initialize_config_dir
+
+from stance.codebook import Codebook
+from stance.config import LabelConfig, read_config, register_schemas
+from stance.corpus.examples import read_split
+from stance.errors import UserError
+from stance.labelling.adjudicating import adjudicate, print_adjudication
+from stance.labelling.agreement import MISSING, agree, alpha
+from stance.labelling.exporting import export
+from stance.labelling.tasks import Task, write_queue
+
+X = MISSING
+
+
+def test_alpha_is_that_of_krippendorffs_example() -> None:
+    """Krippendorff (2011), "Computing Krippendorff's alpha-reliability", C: nominal, 0.743."""
+    observers = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, X, X, X],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, X, 3],
+        [X, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, X],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, X],
+    ]
+    assert alpha(np.array(observers, dtype=np.int8).T) == pytest.approx(0.743, abs=0.0005)
+
+
+def test_alpha_is_that_of_krippendorffs_binary_example() -> None:
+    """The same paper, A: two observers, ten units, binary: 0.095."""
+    meg, owen = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 0, 0, 0, 0]
+    assert alpha(np.array([meg, owen], dtype=np.int8).T) == pytest.approx(0.095, abs=0.0005)
+
+
+def two(both: int, only_first: int, only_second: int, neither: int) -> np.ndarray:
+    rows = [(1, 1)] * both + [(1, 0)] * only_first + [(0, 1)] * only_second + [(0, 0)] * neither
+    return np.array(rows, dtype=np.int8)
+
+
+def test_cohens_kappa_is_that_of_a_published_example() -> None:
+    """Fifty proposals, 20 both, 5 and 10 one of them, 15 neither: kappa 0.4."""
+    (pair,) = agree(two(20, 5, 10, 15), ["a", "b"], resamples=100, seed=1).pairs
+    assert pair.kappa.value == pytest.approx(0.4)
+    assert pair.kappa.low < 0.4 < pair.kappa.high
+    assert (pair.both, pair.only_first, pair.only_second, pair.neither) == (20, 5, 10, 15)
+
+
+def test_fleiss_kappa_by_hand() -> None:
+    """Three raters, rows 111 110 100 000: P = (1 + 1/3 + 1/3 + 1) / 4, Pe = 1/2, kappa 1/3."""
+    said = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=np.int8)
+    measured = agree(said, ["a", "b", "c"], resamples=100, seed=1)
+    assert measured.fleiss.value == pytest.approx(1 / 3)
+    assert len(measured.pairs) == 3
+
+
+def test_intervals_narrow_with_more_sentences_and_hold_the_value() -> None:
+    few = agree(two(20, 5, 10, 15), ["a", "b"], resamples=400, seed=1).alpha
+    many = agree(two(200, 50, 100, 150), ["a", "b"], resamples=400, seed=1).alpha
+    assert few.low < few.value < few.high
+    assert many.high - many.low < 0.5 * (few.high - few.low)
+
+
+def test_where_nothing_can_be_said_nothing_is_said() -> None:
+    alone = agree(np.array([[1], [0]], dtype=np.int8), ["a"], resamples=100, seed=1)
+    assert str(alone.alpha) == str(alone.fleiss) == "-"
+    same = agree(two(0, 0, 0, 9), ["a", "b"], resamples=100, seed=1)
+    assert str(same.alpha) == str(same.pairs[0].kappa) == "-"
+
+
+TEXTS = [
+    "The mayor praised the plan.",
+    "The union blamed the mayor.",
+    "A panel met at noon.",
+    "The league praised and blamed it.",
+]
+
+
+@pytest.fixture
+def config(codebook: Codebook, tmp_path: Path) -> LabelConfig:
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        values = compose("label", overrides=["resamples=100"])
+    config = read_config(values, LabelConfig)
+    config.codebook = codebook.to_mapping()
+    tasks = [Task(f"t{i}", text, document_id=f"d{i // 2}") for i, text in enumerate(TEXTS)]
+    write_queue(tmp_path / "queue.jsonl", tasks)
+    config.queue = str(tmp_path / "queue.jsonl")
+    return config
+
+
+def answer(folder: Path, who: str, *label_sets: list[str] | None) -> str:
+    rows: list[dict[str, Any]] = [
+        {"id": f"t{i}", "labels": labels, "annotator": who, "at": f"2026-01-0{i + 1}"}
+        for i, labels in enumerate(label_sets)
+        if labels is not None
+    ]
+    return str(write_rows(folder / f"{who}.jsonl", rows))
+
+
+def test_answers_become_a_new_version_with_who_said_what(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_rows(tmp_path / "v1.jsonl", toy_rows(codebook, 0, 8))
+    before = base.read_bytes()
+    files = [
+        answer(tmp_path, "anna", ["praise"], ["blame"], [], ["praise", "blame"]),
+        answer(tmp_path, "ben", ["praise"], ["blame"], ["praise"], ["praise"]),
+        answer(tmp_path, "cem", ["praise"], [], [], ["praise", "blame"]),
+    ]
+    config.answers, config.base = ",".join(files), str(base)
+    config.output = str(tmp_path / "v2.jsonl")
+    found = adjudicate(config)
+    assert base.read_bytes() == before
+    version = read_split(tmp_path / "v2.jsonl", "v2", codebook)
+    assert [e.labels for e in version.examples[8:]] == [
+        ("praise",),
+        ("blame",),
+        (),
+        ("praise", "blame"),
+    ]
+    assert version.examples[11].metadata["annotators"] == {
+        "anna": ["praise", "blame"],
+        "ben": ["praise"],
+        "cem": ["praise", "blame"],
+    }
+    assert version.examples[11].group == "d1"
+    record = json.loads((tmp_path / "v2.record.json").read_text())
+    assert record["digest"] == version.digest
+    assert record["annotators"] == {"anna": 4, "ben": 4, "cem": 4}
+    assert record["agreement"]["praise"]["alpha"][0] == pytest.approx(
+        alpha(np.array([[1, 1, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=np.int8)), abs=1e-4
+    )
+    disputes = [json.loads(line) for line in (tmp_path / "v2.disputes.jsonl").open()]
+    assert [(d["id"], d["label"], d["rules"], d["decided"]) for d in disputes] == [
+        ("t1", "blame", ["1"], True),
+        ("t2", "praise", ["no cue"], False),
+        ("t3", "blame", ["1"], True),
+    ]
+    print_adjudication(found)
+    shown = capsys.readouterr().out
+    assert "disputes: 2 about blame, rule 1" in shown
+    with pytest.raises(UserError, match="not overwritten"):
+        adjudicate(config)
+
+
+def test_a_tie_stays_open_and_out_of_the_corpus(config: LabelConfig, tmp_path: Path) -> None:
+    files = [
+        answer(tmp_path, "anna", ["praise"], ["blame"], None, None),
+        answer(tmp_path, "ben", ["praise"], [], [], None),
+    ]
+    config.answers = ",".join(files)
+    found = adjudicate(config)
+    assert [example.id for example in found.examples] == ["t0", "t2"]
+    assert [(d.task.id, d.decided) for d in found.disputes] == [("t1", None)]
+
+
+def test_dawid_skene_believes_the_better_annotators(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    (tmp_path / "queue.jsonl").unlink()
+    write_queue(tmp_path / "queue.jsonl", [Task(f"t{i}", f"Sentence {i}.") for i in range(300)])
+    truth = random.random(300) < 0.4
+    files = []
+    for who, accuracy in (("anna", 0.97), ("ben", 0.97), ("x", 0.62), ("y", 0.62), ("z", 0.62)):
+        said = np.where(random.random(300) < accuracy, truth, ~truth)
+        rows = [
+            {"id": f"t{i}", "labels": ["praise"] if yes else [], "annotator": who}
+            for i, yes in enumerate(said)
+        ]
+        files.append(str(write_rows(tmp_path / f"{who}.jsonl", rows)))
+    config.answers = ",".join(files)
+
+    def right() -> float:
+        examples = adjudicate(config).examples
+        return float(np.mean([truth[int(e.id[1:])] == ("praise" in e.labels) for e in examples]))
+
+    majority = right()
+    config.adjudication = "dawid_skene"
+    assert right() > max(majority + 0.03, 0.95)
+
+
+def test_sentences_that_the_base_holds_are_not_added_again(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path
+) -> None:
+    row = {"id": "old", "text": TEXTS[0].upper(), "labels": ["blame"], "group": "g"}
+    config.base = str(write_rows(tmp_path / "v1.jsonl", [row]))
+    config.answers = answer(tmp_path, "anna", ["praise"], ["blame"])
+    config.output = str(tmp_path / "v2.jsonl")
+    record = adjudicate(config).record or {}
+    assert (record["rows"], record["added"], record["in_base_already"]) == (2, 1, 1)
+    assert read_split(tmp_path / "v2.jsonl", "v2", codebook).examples[0].labels == ("blame",)
+
+
+def test_work_begun_in_one_tool_goes_on_in_another(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path
+) -> None:
+    config.answers = answer(tmp_path, "anna", ["praise"], ["blame"], [])
+    config.output, config.format = str(tmp_path / "tasks.json"), "label_studio"
+    export(config)
+    config.answers, config.output, config.format = config.output, None, "auto"
+    found = adjudicate(config)
+    assert [e.labels for e in found.examples] == [("praise",), ("blame",), ()]
+    assert found.annotators == ("anna",)
+
+
+def test_the_whole_circle_from_articles_to_predictions(tmp_path: Path) -> None:
+    """Articles, queue, Label Studio file, answers, agreement, new version, training, prediction."""
+    from stance.codebook import read_codebook
+    from stance.labelling.answers import Answer
+    from stance.labelling.formats import write_tasks
+    from stance.labelling.tasks import read_queue
+
+    codebook = read_codebook(ROOT / "conf/codebook/stance.yaml")
+    verbs = {
+        "condemnation": "condemned the raid on",
+        "threat": "threatened to bomb",
+        "mediation": "offered to mediate between the army and the rebels of",
+        "retaliation": "expelled two envoys in retaliation for the raid on",
+        "": "opened a library in",
+    }
+    places = ["Arda", "Belin", "Corva", "Dusk", "Elmet", "Farn", "Gor", "Hask", "Ister", "Jarl"]
+    who = ["The foreign ministry", "A spokesman", "The president", "The council"]
+    articles = tmp_path / "articles"
+    articles.mkdir()
+    for number, place in enumerate(places):
+        lines = [
+            f"{who[(number + i) % 4]} {verb} {place} on day {number + i}."
+            for i, verb in enumerate(verbs.values())
+        ]
+        (articles / f"{place}.txt").write_text("\n\n".join(lines))
+
+    def run(script: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / f"{script}.py"), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    nothing = ["data.train=[]", "data.validation=[]", "data.test=[]"]
+    run("label", "input=articles", "output=queue.jsonl", "choose.near=1.0", *nothing)
+    run("label", "queue=queue.jsonl", "output=tasks.json", "format=label_studio", *nothing)
+    tasks = read_queue(tmp_path / "queue.jsonl", codebook)
+    assert len(tasks) == 50
+    answers = [
+        Answer(
+            task.id, tuple(name for name, verb in verbs.items() if name and verb in task.text), by
+        )
+        for task in tasks
+        for by in ("anna@example.org", "ben@example.org")
+    ]
+    write_tasks(tmp_path / "export.json", tasks, answers, "label_studio", codebook)
+    shown = run("label", "queue=queue.jsonl", "answers=export.json", "output=mine.jsonl", *nothing)
+    assert "1.000 (1.000 to 1.000)" in shown
+    run("label", "check=mine.jsonl", "choose.near=1.0", *nothing)
+    rows = [json.loads(line) for line in (tmp_path / "mine.jsonl").open()]
+    write_rows(tmp_path / "train.jsonl", [r for r in rows if r["group"][0] < "G"])
+    write_rows(tmp_path / "validation.jsonl", [r for r in rows if r["group"][0] >= "G"])
+    run(
+        "train",
+        "model=tfidf",
+        "tracking=none",
+        "name=mine",
+        "behaviour=null",
+        "resamples=100",
+        "data.train=[train.jsonl]",
+        "data.validation=[validation.jsonl]",
+        "data.test=[]",
+    )
+    (tmp_path / "new.txt").write_text("The junta threatened to bomb Kesh.")
+    run("predict", "input=new.txt", "output=out.jsonl", "model=models/mine")
+    (predicted,) = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
+    assert predicted["labels"] in (["threat"], "threat")
+    run(
+        "label",
+        "input=articles",
+        "output=again.jsonl",
+        "model=models/mine",
+        "choose.near=1.0",
+        *nothing,
+    )
