@@ -176,8 +176,7 @@ class PredictConfig:
     input_format: str = limited(choices=("txt", "csv", "tsv", "jsonl"))
     output: str | None = None
     model_dir: str = MISSING
-    engine: str = limited(choices=("auto", "torch", "onnx", "onnx_int8", "spark"))
-    spark_master: str = ""
+    engine: str = limited(choices=("auto", "torch", "onnx", "onnx_int8"))
     cascade: bool = MISSING
     operating_point: str | None = None
     workers: int = limited(low=0, high=1024)
