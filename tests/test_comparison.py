@@ -131,11 +131,11 @@ def test_luck_is_seldom_called_a_difference() -> None:
 def test_the_comparison_in_words() -> None:
     models = {"weak": judged(0.7, 1), "strong": [judged(0.9, 2), judged(0.9, 5)]}
     lines = describe(compare({**models, "alike": judged(0.7, 3)}, "toy", resamples=500))
-    assert lines[1].startswith("strong: macro F1 0.8")
-    assert "mean of 2 seeds, standard deviation 0.0" in lines[1]
-    assert "p = 0.004, p = 0.008 after Holm's correction for 2 comparisons" in lines[3]
-    assert lines[3].endswith("): strong is better.")
-    assert "no difference can be claimed; differences from -0.0" in lines[4]
+    assert "p = 0.004, p = 0.008 after Holm's correction for 2 comparisons" in lines[0]
+    assert lines[0].endswith("): strong is better.")
+    assert "no difference can be claimed; differences from -0.0" in lines[1]
+    assert lines[3].startswith("strong: macro F1 0.8")
+    assert "mean of 2 seeds, standard deviation 0.0" in lines[3]
     assert lines[5].startswith("weak and alike: one seed each")
     few = describe(compare({"weak": judged(0.7, 1, rows=40)}, "toy", resamples=100))
     assert few[-1] == "Only 10 documents: intervals over so few are too narrow."

@@ -38,6 +38,11 @@ def summarize_sweep(store: Store, parent: str) -> None:
     run.log_table(sweep_table(children), "sweep.json")
     run.log_metrics({_SCORE: best.metrics[_SCORE]}, step=len(children))
     run.set_tags({"stance.best_run": best.id, "stance.best_name": best.name})
+    run.describe(
+        f"Best of {len(children)} runs: {best.name}, {_SCORE} {best.metrics[_SCORE]:.3f}. "
+        "The best of several scores is a little too good: confirm it with other seeds, and compare "
+        "with `python evaluate.py`."
+    )
     effects = {
         name: [(child.parameters[name], child.metrics[_SCORE]) for child in children]
         for name in varied(children)

@@ -7,6 +7,7 @@ tables. If tracking cannot start, the run fails; if one point cannot be logged, 
 
 import contextlib
 import fcntl
+import getpass
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -242,7 +244,7 @@ def start_run(
     run = client.create_run(
         experiment_id,
         run_name=name,
-        tags={_PROCESS_TAG: _this_process(), **code_version(), **links, **(tags or {})},
+        tags={_PROCESS_TAG: _this_process(), **_origin(), **links, **(tags or {})},
     )
     status = "FAILED"
     try:
@@ -285,8 +287,9 @@ def sweep_parent(store: Store, sweep: str) -> str | None:
         found = client.search_runs([experiment_id], f"tags.`{_SWEEP_TAG}` = '{sweep}'")
         if found:
             return str(found[0].info.run_id)
-        tags = {_SWEEP_TAG: sweep, KIND: "sweep", **code_version()}
-        parent = client.create_run(experiment_id, run_name=f"sweep {Path(sweep).name}", tags=tags)
+        tags = {_SWEEP_TAG: sweep, KIND: "sweep", **_origin()}
+        name = Path(sweep).name.removesuffix("_sweep")
+        parent = client.create_run(experiment_id, run_name=f"sweep {name}", tags=tags)
         client.set_terminated(parent.info.run_id)
         return str(parent.info.run_id)
 
@@ -422,6 +425,16 @@ def code_version() -> dict[str, str]:
     return {"mlflow.source.git.commit": commit, "stance.uncommitted_changes": str(bool(changed))}
 
 
+def _origin() -> dict[str, str]:
+    """Return as tags what MLflow shows as source and author of a run."""
+    try:
+        author = {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a container without a name for its user
+        author = {}
+    script = {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+    return {**script, **author, **code_version()}
+
+
 def without_password(text: str) -> str:
     """Hide the user part of every URI in a text."""
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
@@ -452,7 +465,10 @@ def _experiment(client: Any, store: Store) -> str:
         with _lock(store.models_dir):
             found = client.get_experiment_by_name(name)
             if found is None:
-                about = {"mlflow.note.content": _ABOUT}
+                about = {
+                    "mlflow.note.content": _ABOUT,
+                    "mlflow.experimentKind": "custom_model_development",
+                }
                 return str(client.create_experiment(name, artifacts, tags=about))
             if found.lifecycle_stage != "active":
                 raise UserError(f"tracking.experiment: {name!r} is deleted in MLflow; restore it")

@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +32,7 @@ from stance.evaluation.behaviour import (
 )
 from stance.evaluation.card import EXAMPLE, RELIABILITY, CardFacts, model_card
 from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
+from stance.evaluation.paired import PRIMARY_TITLE
 from stance.exports import speed_up
 from stance.model import StanceModel
 from stance.sweeps import summarize_sweep
@@ -153,6 +154,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
             for figures in measured:
                 logger.info("%s", figures)
         run.set_tags({"stance.model_digest": model.digest})
+        run.describe(summary(directory, scores, outcomes))
     if parent:
         summarize_sweep(store, parent)
     logger.info("saved %s (%s)", directory, model.digest[:12])
@@ -207,6 +209,16 @@ def prepared_example(classifier: Classifier) -> str | None:
     return str(prepare([EXAMPLE])[0]) if prepare else None
 
 
+def summary(
+    directory: Path, scores: Mapping[str, Mapping[str, Interval]], outcomes: Sequence[Outcome]
+) -> str:
+    """Say in Markdown what a run came to, where its model lies and what to do with it."""
+    lines = [f"{split}: {PRIMARY_TITLE} {values[PRIMARY]}" for split, values in scores.items()]
+    lines += [f"behaviour: {pass_rates(outcomes)[ALL]} of the cases kept"] if outcomes else []
+    lines.append(f"`python predict.py model={directory} input=ARTICLE.txt`")
+    return "\n\n".join(lines)
+
+
 def record_judgement(
     run: Run,
     name: str,
@@ -220,10 +232,12 @@ def record_judgement(
     bounds = {
         f"{name}/{key}/{bound}": getattr(interval, bound)
         for key, interval in scores.items()
-        if key.startswith(("f1", "average_precision"))
+        if key == PRIMARY or key.startswith("f1/")
         for bound in ("low", "high")
     }
     run.log_metrics({**metrics, **bounds})
+    intervals = {"score": list(scores), "95 % interval": [str(v) for v in scores.values()]}
+    run.log_table(intervals, f"{name}/scores.json")
     run.log_figure(plots.precision_recall(judged), f"{name}/precision_recall.png")
     run.log_figure(plots.reliability(judged), f"{name}/reliability.png")
     if decision.multi_label:

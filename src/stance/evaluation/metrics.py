@@ -177,22 +177,22 @@ class _Sums:
         hits, claimed, positive = sums["hits"], sums["claimed"], sums["positive"]
         rows = sums["rows"]
         gaps = np.abs(sums["gaps"]).reshape(len(weights), len(self.names), ECE_BINS)
+        # In this order they are shown wherever scores are listed: what runs are compared by first.
         per_label = {
-            "precision": _divide(hits, claimed, 0.0),
-            "recall": _divide(hits, positive, np.nan),
             "f1": _divide(2 * hits, np.where(positive > 0, claimed + positive, 0), np.nan),
             "average_precision": np.column_stack(
                 [ranking.average_precision(weights) for ranking in self._rankings]
             ),
+            "precision": _divide(hits, claimed, 0.0),
+            "recall": _divide(hits, positive, np.nan),
             "brier": sums["squared"] / rows,
             CALIBRATION: gaps.sum(axis=2) / rows,
         }
         scores: dict[str, Floats] = {}
         for metric, values in per_label.items():
+            scores[f"{metric}_macro"] = _mean_of_defined(values)
             for column, name in enumerate(self.names):
                 scores[f"{metric}/{name}"] = values[:, column]
-        for metric, values in per_label.items():
-            scores[f"{metric}_macro"] = _mean_of_defined(values)
         all_hits, all_claimed, all_positive = hits.sum(1), claimed.sum(1), positive.sum(1)
         scores["precision_micro"] = _divide(all_hits, all_claimed, 0.0)
         scores["recall_micro"] = _divide(all_hits, all_positive, np.nan)

@@ -192,8 +192,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def describe(comparison: Comparison) -> list[str]:
-    """Write the comparison as sentences: scores, differences, verdicts and what limits them."""
-    lines = []
+    """Write the comparison as sentences: differences and verdicts, scores, and their limits."""
+    lines = [_describe_difference(d, len(comparison.differences)) for d in comparison.differences]
     for name, scores in comparison.scores.items():
         seeds = comparison.seeds[name]
         luck = (
@@ -203,7 +203,6 @@ def describe(comparison: Comparison) -> list[str]:
             else "one seed; interval over documents"
         )
         lines.append(f"{name}: {PRIMARY_TITLE} {scores[PRIMARY]} ({luck}).")
-    lines += [_describe_difference(d, len(comparison.differences)) for d in comparison.differences]
     alone = [name for name, seeds in comparison.seeds.items() if seeds == 1]
     if comparison.differences and alone:
         lines.append(
