@@ -42,7 +42,7 @@ transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # i
 
 _SETTINGS = "transformer.json"
 _PACKAGE = "package:"
-_TOKENS_PER_BATCH = 4096
+_TOKENS_PER_BATCH = 1024
 
 
 @dataclass(frozen=True)
