@@ -251,7 +251,7 @@ def start_run(
         with _terminate_as_interrupt():
             yield MlflowRun(
                 run.info.run_id,
-                f"{address}#/experiments/{experiment_id}/runs/{run.info.run_id}",
+                _page(address, experiment_id, run.info.run_id),
                 client,
             )
         status = "FINISHED"
@@ -337,7 +337,7 @@ def reopen_run(store: Store, run: str) -> Run:
     shown = json.loads(found.data.tags.get("mlflow.loggedArtifacts", "[]"))
     return MlflowRun(
         run,
-        f"{address}#/experiments/{found.info.experiment_id}/runs/{run}",
+        _page(address, found.info.experiment_id, run),
         client,
         {table["path"] for table in shown},
     )
@@ -453,6 +453,12 @@ def _connect(store: Store) -> tuple[Any, str]:
     local = f"sqlite:///{(store.models_dir / 'mlflow.db').resolve()}"
     mlflow.set_tracking_uri(store.uri or local)
     return mlflow.MlflowClient(), store.uri or "http://127.0.0.1:5000/"
+
+
+def _page(address: str, experiment_id: str, run: str) -> str:
+    """Return where a run is shown, in the view for training rather than that for agents."""
+    where = f"#/experiments/{experiment_id}/runs/{run}?workflowType=machine_learning"
+    return f"{without_password(address).rstrip('/')}/{where}"
 
 
 def _experiment(client: Any, store: Store) -> str:

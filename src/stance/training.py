@@ -108,31 +108,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
 
         outcomes = check_behaviour(model, cases, run)
 
-        model.record = {
-            "run": run.id,
-            "seed": config.seed,
-            "data": {
-                split.name: {
-                    "rows": len(split),
-                    "documents": len(set(split.groups)),
-                    "labels": dict(
-                        zip(codebook.names, split.gold.sum(axis=0).tolist(), strict=True)
-                    ),
-                    "digest": split.digest,
-                }
-                for split in corpus.values()
-            },
-            "scores": {
-                name: {key: [v.value, v.low, v.high] for key, v in values.items()}
-                for name, values in scores.items()
-            },
-            "behaviour": {name: vars(rate) for name, rate in pass_rates(outcomes).items()},
-            "behaviour_by_rule": {
-                str(rule): vars(rate) for rule, rate in pass_rates_by_rule(outcomes).items()
-            },
-            "parameters": parameters(config),
-            "versions": versions(),
-        }
+        model.record = model_record(config, run, corpus, scores, outcomes)
         card = CardFacts(
             name=config.name,
             kind=classifier.kind,
@@ -158,7 +134,44 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
     if parent:
         summarize_sweep(store, parent)
     logger.info("saved %s (%s)", directory, model.digest[:12])
+    if run.address:
+        logger.info("recorded as %s", run.address)
     return TrainingResult(directory, scores)
+
+
+def model_record(
+    config: TrainConfig,
+    run: Run,
+    corpus: Mapping[str, Split],
+    scores: Mapping[str, Mapping[str, Interval]],
+    outcomes: Sequence[Outcome],
+) -> dict[str, Any]:
+    """Return how a model came about and what it scored, as plain values that it is saved with."""
+    return {
+        "run": run.id,
+        "seed": config.seed,
+        "data": {
+            split.name: {
+                "rows": len(split),
+                "documents": len(set(split.groups)),
+                "labels": dict(
+                    zip(split.codebook.names, split.gold.sum(axis=0).tolist(), strict=True)
+                ),
+                "digest": split.digest,
+            }
+            for split in corpus.values()
+        },
+        "scores": {
+            name: {key: [v.value, v.low, v.high] for key, v in values.items()}
+            for name, values in scores.items()
+        },
+        "behaviour": {name: vars(rate) for name, rate in pass_rates(outcomes).items()},
+        "behaviour_by_rule": {
+            str(rule): vars(rate) for rule, rate in pass_rates_by_rule(outcomes).items()
+        },
+        "parameters": parameters(config),
+        "versions": versions(),
+    }
 
 
 def read_splits(data: DataConfig, codebook: Codebook) -> dict[str, Split]:
@@ -214,7 +227,7 @@ def summary(
 ) -> str:
     """Say in Markdown what a run came to, where its model lies and what to do with it."""
     lines = [f"{split}: {PRIMARY_TITLE} {values[PRIMARY]}" for split, values in scores.items()]
-    lines += [f"behaviour: {pass_rates(outcomes)[ALL]} of the cases kept"] if outcomes else []
+    lines += [f"behaviour: {pass_rates(outcomes)[ALL]} cases kept"] if outcomes else []
     lines.append(f"`python predict.py model={directory} input=ARTICLE.txt`")
     return "\n\n".join(lines)
 
@@ -257,7 +270,7 @@ def check_behaviour(model: StanceModel, cases: Sequence[Case], run: Run) -> list
     run.log_metrics({f"behaviour/{name}": rate.rate for name, rate in {**rates, **by_rule}.items()})
     run.log_figure(plots.behaviour(rates), "behaviour/pass_rates.png")
     run.log_table(failures(outcomes), "behaviour/failures.json")
-    logger.info("behaviour: %s of the cases pass", rates[ALL])
+    logger.info("behaviour: %s cases kept", rates[ALL])
     return outcomes
 
 

@@ -98,7 +98,7 @@ class PassRate:
 
     def __str__(self) -> str:
         """Write the rate, its interval and the counts."""
-        return f"{self.rate:.3f} [{self.low:.3f}, {self.high:.3f}] ({self.passed}/{self.total})"
+        return f"{self.rate:.3f} [{self.low:.3f}, {self.high:.3f}], {self.passed} of {self.total}"
 
 
 def read_suite(folder: Path, codebook: Codebook) -> list[Case]:

@@ -198,6 +198,7 @@ def behaviour(rates: Mapping[str, PassRate]) -> Figure:
             0.01, row, f"{rates[name].passed}/{rates[name].total}", va="center", color="white"
         )
     axes.set_xlim(0, 1.02)
+    axes.margins(y=0.01)
     axes.set_xlabel("share of cases kept, 95 % interval")
     axes.set_title("Behaviour by construct")
     return figure
