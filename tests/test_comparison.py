@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -361,10 +362,15 @@ def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
             "operating_point",
         ),
         (["models=[{tfidf},{tfidf}]", "data={saved}/test.jsonl"], "named twice"),
+        (["models=[{tfidf}]", "data={saved}/bare.jsonl"], "bare.jsonl:1: the field 'labels' is"),
+        (["models=[{saved}/damaged]", "data={saved}/test.jsonl"], "damaged: its SHA-256 is not"),
     ],
 )
 def test_a_mistake_ends_in_one_line(saved: Path, arguments: list[str], message: str) -> None:
     write_rows(saved / "other.jsonl", [{"id": "a", "text": "x", "labels": ["threat"]}])
+    write_rows(saved / "bare.jsonl", [{"id": "a", "text": "x"}])
+    shutil.copytree(saved / "models/tfidf", saved / "damaged", dirs_exist_ok=True)
+    (saved / "damaged/README.md").write_text("# Another card\n")
     done = subprocess.run(
         [sys.executable, ROOT / "evaluate.py", "tracking=none"]
         + [argument.format(saved=saved, tfidf=saved / "models/tfidf") for argument in arguments],
@@ -376,6 +382,30 @@ def test_a_mistake_ends_in_one_line(saved: Path, arguments: list[str], message: 
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_refusal_exits_with_3_and_names_the_gate(saved: Path) -> None:
+    (saved / "models/champion").unlink(missing_ok=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "evaluate.py",
+            f"models=[{saved / 'models/tfidf'}]",
+            f"data={saved / 'test.jsonl'}",
+            f"models_dir={saved / 'models'}",
+            "tracking=none",
+            "promote=true",
+            "gates.behaviour=null",
+            "gates.latency_ceiling_ms=0.000001",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("refused: tfidf does not become champion: latency: wanted <= 0 ms")
+    assert not (saved / "models/champion").exists()
 
 
 def test_models_of_different_codebooks_are_not_compared(

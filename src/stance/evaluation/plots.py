@@ -19,6 +19,7 @@ from stance.evaluation.metrics import ECE_BINS, PRIMARY, Judged
 from stance.evaluation.paired import PRIMARY_TITLE, Comparison
 
 _COMMON_SETS = 12
+_FEWEST_IN_BIN = 5
 
 
 def png(figure: Figure) -> bytes:
@@ -52,20 +53,28 @@ def precision_recall(judged: Judged) -> Figure:
 
 
 def reliability(judged: Judged) -> Figure:
-    """Draw the observed rate of each label over its predicted probability, in bins."""
+    """Draw the observed rate of each label over its predicted probability, in bins.
+
+    Whiskers are 95 % intervals: few sentences lie between the extremes, and their rates vary much.
+    """
     figure, axes = _square("Reliability", "predicted probability", "observed rate")
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
     for column, name in enumerate(judged.names):
         probabilities, gold = judged.probabilities[:, column], judged.gold[:, column]
         bins = np.minimum((probabilities * ECE_BINS).astype(int), ECE_BINS - 1)
-        filled = [b for b in range(ECE_BINS) if (bins == b).sum() >= 5]
-        axes.plot(
+        filled = [b for b in range(ECE_BINS) if (bins == b).sum() >= _FEWEST_IN_BIN]
+        rates = [PassRate(int(gold[bins == b].sum()), int((bins == b).sum())) for b in filled]
+        axes.errorbar(
             [probabilities[bins == b].mean() for b in filled],
-            [gold[bins == b].mean() for b in filled],
+            [rate.rate for rate in rates],
+            yerr=[[r.rate - r.low for r in rates], [r.high - r.rate for r in rates]],
             marker="o",
+            linewidth=1,
+            elinewidth=0.8,
+            capsize=2,
             label=name,
         )
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     return figure
 
 
