@@ -215,6 +215,23 @@ def test_a_report_page_is_written_and_recorded_when_asked_for(
     assert evaluate(configure(saved, *options[:1])).page is None
 
 
+def test_a_single_label_model_has_a_report_page_too(
+    saved: Path, single_codebook: Codebook, single_toy: dict[str, Split]
+) -> None:
+    train, validation = single_toy["train"], single_toy["validation"]
+    classifier = TfidfClassifier(single_codebook, min_df=1)
+    classifier.fit(train, validation, lambda metrics, step: None)
+    raw = classifier.predict_proba(validation.texts)
+    decision = fit_decision(raw, validation.gold, validation.groups, single_codebook)
+    StanceModel("moods", classifier, decision, single_codebook).save(
+        saved / "models/moods", "# card\n"
+    )
+    path = write_rows(saved / "moods.jsonl", toy_rows(single_codebook, 2000, 80))
+    evaluation = evaluate(configure(saved, f"data_file={path}", "report=true", models="moods"))
+    assert evaluation.page
+    assert "Scores by slice" in evaluation.page.read_text()
+
+
 def test_models_that_differ_only_in_their_seed_are_one_model(saved: Path) -> None:
     model = load_model(saved / "models/tfidf")
     other = load_model(saved / "models/rules")

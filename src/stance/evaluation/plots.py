@@ -94,6 +94,7 @@ def thresholds(judged: Judged, chosen: Sequence[float]) -> Figure:
         axes.plot(cuts, precision, label="precision", color="tab:blue")
         axes.plot(cuts, recall, label="recall", color="tab:orange")
         axes.plot(cuts, 2 * hits / np.maximum(said + gold.sum(), 1), label="F1", color="black")
+        axes.set_title(name, fontsize=10)
         if np.isfinite(chosen[column]):
             axes.axvline(chosen[column], color="grey", linestyle="--", linewidth=1)
             axes.set_title(f"{name}, threshold {chosen[column]:.2f}", fontsize=10)
