@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from stance.codebook import Codebook, read_codebook
 from stance.corpus.examples import Example, Split
 
 ROOT = Path(__file__).parent.parent
+
+# A shell that runs the tests in the background leaves SIGINT ignored, and the scripts under test
+# would inherit that: a Ctrl-C sent to them would do nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = {
     "praise": ["praised", "lauded", "welcomed", "applauded"],
