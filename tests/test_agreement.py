@@ -18,7 +18,7 @@ from stance.errors import UserError
 from stance.labelling.adjudicating import adjudicate, print_adjudication
 from stance.labelling.agreement import MISSING, agree, alpha
 from stance.labelling.exporting import export
-from stance.labelling.tasks import Task, write_queue
+from stance.labelling.tasks import Task, read_queue, write_queue
 
 X = MISSING
 
@@ -160,6 +160,28 @@ def test_a_tie_stays_open_and_out_of_the_corpus(config: LabelConfig, tmp_path: P
     found = adjudicate(config)
     assert [example.id for example in found.examples] == ["t0", "t2"]
     assert [(d.task.id, d.decided) for d in found.disputes] == [("t1", None)]
+
+
+def test_an_open_dispute_waits_in_a_queue_for_one_more_voice(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path
+) -> None:
+    files = [
+        answer(tmp_path, "anna", ["praise"], ["blame"], []),
+        answer(tmp_path, "ben", ["praise"], [], []),
+    ]
+    config.answers, config.output = ",".join(files), str(tmp_path / "v1.jsonl")
+    adjudicate(config)
+    (waiting,) = read_queue(tmp_path / "v1.open.jsonl", codebook)
+    assert waiting.text == TEXTS[1]
+    third = str(
+        write_rows(
+            tmp_path / "cem.jsonl", [{"id": waiting.id, "labels": ["blame"], "annotator": "cem"}]
+        )
+    )
+    config.answers, config.output = ",".join([*files, third]), str(tmp_path / "v2.jsonl")
+    found = adjudicate(config)
+    assert [e.labels for e in found.examples] == [("praise",), ("blame",), ()]
+    assert not (tmp_path / "v2.open.jsonl").exists()
 
 
 def test_dawid_skene_believes_the_better_annotators(

@@ -255,7 +255,7 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
         "adjudication": config.adjudication,
         "added": len(fresh),
         "in_base_already": len(found.examples) - len(fresh),
-        "open_disputes": len({d.task.id for d in found.disputes if d.decided is None}),
+        "open_disputes": len(_open_tasks(found.disputes)),
         "refused": len(found.reading.refusals),
         "agreement": {
             name: {
@@ -275,9 +275,16 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
     write_bytes(output.with_suffix(".record.json"), content.encode())
     if found.disputes:
         write_rows(output.with_suffix(".disputes.jsonl"), map(_dispute_row, found.disputes))
+    if still_open := _open_tasks(found.disputes):
+        write_rows(output.with_suffix(".open.jsonl"), map(vars, still_open))
     if found.reading.refusals:
         write_rows(output.with_suffix(".refused.jsonl"), map(vars, found.reading.refusals))
     return Adjudication(**{**vars(found), "output": output, "record": record})
+
+
+def _open_tasks(disputes: Sequence[Dispute]) -> list[Task]:
+    """Return the sentences that wait for one more voice, in the queue's order."""
+    return list({d.task.id: d.task for d in disputes if d.decided is None}.values())
 
 
 def print_adjudication(found: Adjudication) -> None:
@@ -309,8 +316,11 @@ def print_adjudication(found: Adjudication) -> None:
         console.print(
             f"disputes: {count} about {label}, {rule if rule == _NO_CUE else 'rule ' + rule}"
         )
-    still_open = {d.task.id for d in found.disputes if d.decided is None}
+    still_open = _open_tasks(found.disputes)
     console.print(f"settled: {len(found.examples)} sentences; open: {len(still_open)}")
+    if still_open and found.output:
+        queue = found.output.with_suffix(".open.jsonl")
+        console.print(f"open disputes: {queue}, a queue for one more annotator")
     if found.output and found.record:
         console.print(
             f"corpus: {found.output} ({found.record['rows']} sentences, digest "

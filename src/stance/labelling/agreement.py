@@ -140,7 +140,8 @@ def _pair(answers: Answers, first: str, second: str) -> PairTable:
     kappa = Estimate(nan, nan, nan)
     if len(both) and (table.sum(axis=0).min() or table.sum(axis=1).min()):
         found = cohens_kappa(table)
-        kappa = Estimate(float(found.kappa), float(found.kappa_low), float(found.kappa_upp))
+        low, high = np.clip([found.kappa_low, found.kappa_upp], -1, 1)  # kappa's own bounds
+        kappa = Estimate(float(found.kappa), float(low), float(high))
     return PairTable(
         first, second, kappa, int(table[1, 1]), int(table[1, 0]), int(table[0, 1]), int(table[0, 0])
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, abort, jsonify, request
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from stance.codebook import NONE, Codebook
 from stance.config import LabelConfig
@@ -26,6 +26,13 @@ _POLICY = (
 )
 
 
+class _Quiet(WSGIRequestHandler):
+    """Keeps the terminal to the lines that say where to look: no line for each key pressed."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
 def serve(config: LabelConfig) -> None:
     """Open the page and wait until it is stopped with Ctrl-C.
 
@@ -37,9 +44,15 @@ def serve(config: LabelConfig) -> None:
     print(f"answers: {config.output}", flush=True)
     try:
         server.serve_forever()
+    except KeyboardInterrupt:
+        pass  # the way to end it
     finally:
         server.server_close()
         journal.close()
+    print(
+        f"\nstopped: {len(journal.standing)} answers in {config.output}; to go on, start it again"
+    )
+    print(f"next:    python label.py queue={config.queue} answers={config.output}")
 
 
 def open_page(config: LabelConfig) -> tuple[BaseWSGIServer, Journal]:
@@ -57,7 +70,7 @@ def open_page(config: LabelConfig) -> tuple[BaseWSGIServer, Journal]:
     try:
         # Browsers hold connections open that they do not use; one thread alone would wait for them.
         app = build_app(tasks, codebook, journal)
-        server = make_server(HOST, config.port, app, threaded=True)
+        server = make_server(HOST, config.port, app, threaded=True, request_handler=_Quiet)
     except (OSError, SystemExit) as error:  # werkzeug exits where a port is taken
         journal.close()
         raise UserError(f"port: {config.port} on {HOST} is taken; name another") from error

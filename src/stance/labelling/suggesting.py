@@ -170,13 +170,13 @@ def read_pool(config: LabelConfig, codebook: Codebook) -> Pool:
 def print_queued(queued: Queued) -> None:
     """Say what became of the articles, and what to do next."""
     pool, reasons = queued.pool, Counter(task.chosen_for for task in queued.tasks)
-    print(f"articles: {pool.documents:,}, sentences {len(pool.texts):,}: {len(pool.kept):,} new, ")
+    print(f"articles: {pool.documents:,}, sentences {len(pool.texts):,}: {len(pool.kept):,} new,")
     print(f"          {pool.duplicates:,} duplicates, {pool.near_duplicates:,} near-duplicates")
     if pool.rejects:
         print(f"rejects:  {queued.output}.rejects.jsonl ({len(pool.rejects):,} records)")
     shown = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     print(f"queue:    {queued.output}: {len(queued.tasks)} sentences ({shown})")
-    print(f"next:     python label.py queue={queued.output} output=ANSWERS.jsonl serve=true ")
+    print(f"next:     python label.py queue={queued.output} output=ANSWERS.jsonl serve=true")
     print("          annotator=NAME, or format=label_studio instead of serve=true")
 
 
