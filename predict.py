@@ -20,6 +20,12 @@ def main(values: DictConfig) -> None:
     config = read_config(values, PredictConfig)
     if config.report and config.output is None:
         raise UserError("report: a report lies beside the output, so name one: output=FILE.jsonl")
+    if config.engine == "spark":
+        from stance.prediction.spark import predict_on_spark
+        from stance.prediction.terminal import report_outcome
+
+        report_outcome(predict_on_spark(config))
+        return
     if config.output is None:
         from stance.prediction.terminal import show
 
@@ -32,4 +38,8 @@ def main(values: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, paths=("input", "output", "model_dir"), aliases={"model": "model_dir"})
+    run_script(
+        main,
+        paths=("input", "output", "model_dir", "spark.master"),
+        aliases={"model": "model_dir"},
+    )

@@ -169,6 +169,15 @@ class EvaluateConfig:
 
 
 @dataclass
+class SparkConfig:
+    """Where `engine=spark` runs, and what computes there."""
+
+    master: str | None = None
+    engine: str = limited("auto", choices=("auto", "torch", "onnx", "onnx_int8"))
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class PredictConfig:
     """`predict.py`: label every sentence of documents."""
 
@@ -176,7 +185,8 @@ class PredictConfig:
     input_format: str = limited(choices=("txt", "csv", "tsv", "jsonl"))
     output: str | None = None
     model_dir: str = MISSING
-    engine: str = limited(choices=("auto", "torch", "onnx", "onnx_int8"))
+    engine: str = limited(choices=("auto", "torch", "onnx", "onnx_int8", "spark"))
+    spark: SparkConfig = field(default_factory=SparkConfig)
     cascade: bool = MISSING
     operating_point: str | None = None
     workers: int = limited(low=0, high=1024)

@@ -116,6 +116,8 @@ def predict(config: PredictConfig) -> Outcome:
     began = time.monotonic()
     output = Path(str(config.output)).resolve()
     check_suffix(output)
+    if output.is_dir():
+        raise UserError(f"output: {output}: a folder, where a file is to be written")
     with open_journal(output) as journal:
         job = _prepare(config, output, journal)
         resumed = journal.resume(_key(job))
@@ -259,14 +261,14 @@ def _prepare(config: PredictConfig, output: Path, journal: Journal) -> _Job:
 def _key(job: _Job) -> dict[str, Any]:
     """Return what decides the output's bytes: windows of a job with another key are no use."""
     settings = asdict(job.config)
-    for name in ("input", "model_dir", "workers"):
+    for name in ("input", "model_dir", "workers", "spark"):
         del settings[name]
     settings["engine"] = job.engine
     return {
         "input": job.sources.digest,
         "model": job.model.digest,
         "settings": settings,
-        "versions": _versions(),
+        "versions": library_versions(),
     }
 
 
@@ -396,11 +398,11 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
             "sentences_per_second": round(outcome.scored / outcome.seconds, 1),
             "windows_taken_up": outcome.resumed,
         },
-        "versions": _versions(),
+        "versions": library_versions(),
     }
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Return the versions of what decides a prediction."""
     versions = {"stance": stance.__version__, "python": platform.python_version()}
     for name in _LIBRARIES:

@@ -215,8 +215,22 @@ class Parquet:
         }
         self._schema = pa.schema({**own, **carried})
 
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema of an output."""
+        return self._schema
+
     def piece(self, documents: Sequence[Document], scored: Scored) -> bytes:
         """Write the sentences of one window as an Arrow stream."""
+        import pyarrow as pa
+
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, self._schema) as stream:
+            stream.write_batch(self.batch(documents, scored))
+        return sink.getvalue()
+
+    def batch(self, documents: Sequence[Document], scored: Scored) -> Any:
+        """Set the sentences of one window as an Arrow record batch."""
         import numpy as np
         import pyarrow as pa
 
@@ -248,10 +262,7 @@ class Parquet:
             value if isinstance(value, pa.Array) else pa.array(value, type=field.type)
             for value, field in zip([*own, *carried], self._schema, strict=True)
         ]
-        sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, self._schema) as stream:
-            stream.write_batch(pa.record_batch(arrays, schema=self._schema))
-        return sink.getvalue()
+        return pa.record_batch(arrays, schema=self._schema)
 
     def join(self, pieces: Iterable[bytes], stream: IO[bytes]) -> None:
         """Write every piece as a row group."""
@@ -270,7 +281,10 @@ class Parquet:
         type_ = self._schema.field(new).type
         values = [document.fields.get(name) for document in documents]
         if name in self._columns.types:
-            return pa.array(values, type=type_)
+            try:
+                return pa.array(values, type=type_)
+            except TypeError:  # pyarrow takes no scalars of nested types that are missing
+                return pa.array([None if v is None else v.as_py() for v in values], type=type_)
         return pa.array([None if _is_null(v) else to_text(v) for v in values], type=type_)
 
 

@@ -135,8 +135,6 @@ def open_journal(output: Path) -> Iterator[Journal]:
     Raises:
         UserError: the output's folder cannot be written, or another job writes this output.
     """
-    if output.is_dir():
-        raise UserError(f"output: {output}: a folder, where a file is to be written")
     journal = Journal(output, output.with_name(f".{output.name}.stance"))
     with _locked(journal):
         try:

@@ -21,6 +21,7 @@ from stance.prediction.batch import (
     settings_of,
 )
 from stance.prediction.scoring import Scored, score_texts
+from stance.prediction.spark import SparkOutcome
 from stance.prediction.windows import Window
 from stance.text.documents import Reject
 from stance.text.sources import STANDARD_INPUT, Sources, find_sources, spool_standard_input
@@ -56,7 +57,7 @@ def _show(config: PredictConfig, sources: Sources) -> None:
     console.print(f"model {model_name(description)}", style="dim")
 
 
-def report_outcome(outcome: Outcome) -> None:
+def report_outcome(outcome: Outcome | SparkOutcome) -> None:
     """Say where the results of a job lie and what became of its records."""
     counts = outcome.counts
     labels = ", ".join(f"{name} {count:,}" for name, count in counts.labels.items())

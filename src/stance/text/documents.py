@@ -133,7 +133,7 @@ def _read_txt(source: Source, layout: Layout, meter: Meter) -> Iterator[Record]:
     except UnicodeDecodeError as error:
         yield Reject(source.name, 1, source.name, _not_utf8(error))
         return
-    yield _record(source, 1, source.name, text, {})
+    yield _record(source.name, 1, source.name, text, {})
 
 
 def _read_jsonl(source: Source, layout: Layout, meter: Meter) -> Iterator[Record]:
@@ -162,7 +162,7 @@ def _json_record(source: Source, row: int, line: bytes, layout: Layout) -> Recor
             return Blank()
         shown = text.text[:40]
         return Reject(source.name, row, id_, f"{layout.text!r} is no string but {shown}")
-    return _record(source, row, id_, text, members)
+    return _record(source.name, row, id_, text, members)
 
 
 class _BadRecord(Exception):
@@ -289,7 +289,7 @@ def _csv_record(
         return Reject(source.name, line, id_, f"ragged: {cells} cells than the header")
     if not id_:
         return Reject(source.name, line, None, f"no id in {layout.id!r}")
-    return _record(source, line, id_, values.pop(layout.text), values)
+    return _record(source.name, line, id_, values.pop(layout.text), values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,22 +387,30 @@ def _read_parquet(source: Source, layout: Layout, meter: Meter) -> Iterator[Reco
                     name: column[index]
                     for name, column in zip(batch.schema.names, batch.columns, strict=True)
                 }
-                yield _parquet_record(source, row, values, layout)
+                yield parquet_record(source.name, row, values, layout)
 
 
-def _parquet_record(source: Source, row: int, values: dict[str, Any], layout: Layout) -> Record:
+def parquet_record(name: str, row: int, values: dict[str, Any], layout: Layout) -> Record:
+    """Read one row of a Parquet file.
+
+    Args:
+        name: the file's name in ids and messages.
+        row: the row's number in the file, from 1.
+        values: the row's Arrow scalars by column.
+        layout: which columns hold text and id.
+    """
     try:
-        id_ = values.pop(layout.id).as_py() if layout.id else f"{source.name}:{row}"
+        id_ = values.pop(layout.id).as_py() if layout.id else f"{name}:{row}"
         text = values.pop(layout.text).as_py()
     except UnicodeDecodeError as error:
-        return Reject(source.name, row, None, _not_utf8(error))
+        return Reject(name, row, None, _not_utf8(error))
     if id_ is None or id_ == "":
-        return Reject(source.name, row, None, f"no id in {layout.id!r}")
+        return Reject(name, row, None, f"no id in {layout.id!r}")
     if text is None:
         return Blank()
     if len(text) > layout.longest:
-        return Reject(source.name, row, str(id_), _too_long(layout))
-    return _record(source, row, str(id_), text, values)
+        return Reject(name, row, str(id_), _too_long(layout))
+    return _record(name, row, str(id_), text, values)
 
 
 def _parquet(source: Source) -> Any:
@@ -425,9 +433,9 @@ def _is_text(type_: Any) -> bool:
     )
 
 
-def _record(source: Source, row: int, id_: str, text: str, fields: Mapping[str, Any]) -> Record:
+def _record(name: str, row: int, id_: str, text: str, fields: Mapping[str, Any]) -> Record:
     if "\0" in text:
-        return Reject(source.name, row, id_, "the text holds a NUL character")
+        return Reject(name, row, id_, "the text holds a NUL character")
     if not _VISIBLE.search(text):
         return Blank()
     return Document(id_, text, fields)
