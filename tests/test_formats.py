@@ -333,6 +333,23 @@ def test_label_studios_json_min_is_read(tasks: list[Task], read: Read, tmp_path:
     assert (reading.unfinished, reading.refusals) == (1, [])
 
 
+@pytest.mark.parametrize("file", ["export.json", "export.min.json", "export.csv"])
+def test_what_label_studio_itself_exported_is_read(file: str, read: Read) -> None:
+    """These tasks went into Label Studio 1.23.2 by its API and came out again.
+
+    The first two were answered there, the third skipped, the fourth has a draft, the last nothing.
+    JSON-MIN and CSV leave the skipped task out.
+    """
+    reading = read(Path(__file__).parent / "data/label_studio" / file)
+    assert [(a.id, a.labels, a.annotator) for a in reading.answers] == [
+        ("=a.txt#0", ("praise", "blame"), "1"),
+        ("=a.txt#1", (), "1"),
+    ]
+    assert all(a.at.startswith("2026-11-24T20:02") for a in reading.answers)
+    assert reading.refusals == []
+    assert reading.unfinished == (3 if file == "export.json" else 2)
+
+
 def test_the_labelling_configuration_is_xml_with_every_choice(codebook: Codebook) -> None:
     view = ElementTree.fromstring(label_studio_config(codebook))
     choices = view.find("Choices")

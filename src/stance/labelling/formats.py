@@ -69,7 +69,7 @@ def recognise(path: Path) -> str:
         UserError: it cannot be told.
     """
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return "table"
+        return "label_studio" if _is_label_studios_table(path) else "table"
     first = next(iter(_records(path)), (0, {}))[1]
     for name, keys in (
         ("label_studio", ("annotations", "annotation_id", "predictions")),
@@ -217,6 +217,9 @@ def _write_label_studio(
 
 
 def _read_label_studio(path: Path, codebook: Codebook) -> Iterator[Entry]:
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        yield from _label_studios_table(path)
+        return
     for row, record in _records(path):
         if "data" not in record:
             yield _minimal_entry(row, record)
@@ -265,6 +268,24 @@ def _minimal_entry(row: int, record: Mapping[str, Any]) -> Entry:
         annotator=_completed_by(record.get("annotator")),
         at=str(record.get("updated_at") or record.get("created_at") or ""),
     )
+
+
+def _is_label_studios_table(path: Path) -> bool:
+    first = next(iter(read_table(path, needed=())), None)
+    return first is not None and {"annotation_id", QUESTION} <= first[1].keys()
+
+
+def _label_studios_table(path: Path) -> Iterator[Entry]:
+    """Read Label Studio's CSV: one choice stands there as a text, several as JSON."""
+    for row, values, problem in read_table(path, needed=("text", QUESTION)):
+        cell: Any = values[QUESTION].strip() if QUESTION in values else ""
+        if cell.startswith("{"):
+            try:
+                cell = json.loads(cell)
+            except ValueError:
+                problem = f"column {QUESTION!r}: not JSON: {cell[:40]!r}"
+        entry = _minimal_entry(row, {**values, QUESTION: cell or None})
+        yield replace(entry, problem=problem)
 
 
 def _completed_by(value: Any) -> str:
