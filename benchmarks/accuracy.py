@@ -8,8 +8,10 @@ pooled: mean and standard deviation over seeds. A file may carry a field `stratu
 classifiers are trained on growing parts of the training corpus, whole documents at a time.
 """
 
+import random
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from stance.corpus.examples import Split, read_split
 from stance.cues import CueMatcher
 from stance.decision import fit_decision
 from stance.errors import UserError
+from stance.evaluation.behaviour import read_suite
 from stance.evaluation.metrics import PRIMARY, Judged, point_scores, score
 from stance.model import StanceModel, load_model
 from stance.training import read_splits
@@ -37,7 +40,18 @@ DEFAULTS = {
     "model": "tfidf",
     "seeds": [1],
     "resamples": 1000,
+    "behaviour": "data/behaviour",
 }
+
+COUNTRIES = (
+    "Argentina|Bolivia|Brazil|Bulgaria|Cambodia|Canada|Chile|China|Colombia|Croatia|Cuba|Cyprus|"
+    "Egypt|Ethiopia|France|Germany|Greece|Honduras|Hungary|India|Indonesia|Iran|Iraq|Israel|"
+    "Italy|Japan|Jordan|Kenya|Kuwait|Lebanon|Libya|Malaysia|Mexico|Morocco|Nicaragua|Nigeria|"
+    "Pakistan|Peru|Poland|Qatar|Russia|Rwanda|Serbia|Somalia|Sudan|Syria|Thailand|Tunisia|"
+    "Turkey|Uganda|Ukraine|Venezuela|Vietnam|Yemen|Zimbabwe"
+)
+COUNTRY = re.compile(rf"\b(?:{COUNTRIES})\b", re.IGNORECASE)
+"""Names that can stand in for one another in most sentences of news."""
 
 
 def main() -> None:
@@ -58,6 +72,7 @@ def main() -> None:
     print_seeds(judged)
     print_strata(models, split, options)
     print_errors(judged, split, codebook)
+    print_invariance(models, split, options.behaviour)
     print_comparisons(judged, options)
 
 
@@ -128,6 +143,43 @@ def print_errors(judged: dict[str, Judged], split: Split, codebook: Codebook) ->
         print(f"\n{name}: {sum(kinds.values())} wrong labels")
         for kind, count in kinds.most_common():
             print(f"  {count:4} {kind}")
+
+
+def print_invariance(models: dict[str, StanceModel], split: Split, suite: str) -> None:
+    """Print how many label sets change when actors or capitals do, which should change none.
+
+    Countries are exchanged for others in the sentences of the file that name some; the behaviour
+    suite's sentences get other actors of every kind, each compared with the same sentence's first.
+    """
+    texts = list(split.texts)
+    named = [text for text in texts if COUNTRY.search(text)]
+    drawn = [
+        case.texts
+        for case in read_suite(Path(suite), split.codebook)
+        if case.construct == "invariance-actors"
+    ]
+    changes = {
+        "in capitals": [(text, text.upper()) for text in texts],
+        "in lower case": [(text, text.lower()) for text in texts],
+        "with other countries": [pair for text in named for pair in exchanged(text, rounds=5)],
+        "suite's sentences with other actors": [(t[0], other) for t in drawn for other in t[1:]],
+    }
+    for name, model in models.items():
+        print(f"\n{name}: label sets that change")
+        for change, pairs in changes.items():
+            before, after = (model.label(side)[1] for side in zip(*pairs, strict=True))
+            count = int((before != after).any(axis=1).sum())
+            print(f"  {change}: {count} of {len(pairs)} ({count / len(pairs):.2%})")
+
+
+def exchanged(text: str, rounds: int) -> Iterator[tuple[str, str]]:
+    """Pair a sentence with itself under other countries, each name replaced throughout."""
+    generator = random.Random(text)
+    own = sorted({match.group().title() for match in COUNTRY.finditer(text)})
+    for _ in range(rounds):
+        others = generator.sample([c for c in COUNTRIES.split("|") if c not in own], len(own))
+        names = dict(zip(own, others, strict=True))
+        yield text, COUNTRY.sub(lambda match, names=names: names[match.group().title()], text)
 
 
 def print_comparisons(judged: dict[str, Judged], options: Any) -> None:
