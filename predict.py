@@ -3,6 +3,7 @@
 Run:
     python predict.py input=article.txt
     python predict.py input=dump.csv output=labels.parquet text_column=body
+    python predict.py input=dump.parquet output=labels.parquet engine=spark spark.master=local[2]
 """
 
 import hydra
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 
 from stance.config import PredictConfig, read_config
 from stance.errors import UserError
+from stance.prediction.registered import model_at_hand
 from stance.scripts import one_line_errors, run_script
 
 
@@ -18,6 +20,12 @@ from stance.scripts import one_line_errors, run_script
 def main(values: DictConfig) -> None:
     """Read the config, then print a table or write a file."""
     config = read_config(values, PredictConfig)
+    with model_at_hand(config):
+        predict(config)
+
+
+def predict(config: PredictConfig) -> None:
+    """Choose how to predict by where the results are to go."""
     if config.report and config.output is None:
         raise UserError("report: a report lies beside the output, so name one: output=FILE.jsonl")
     if config.engine == "spark":
@@ -31,10 +39,10 @@ def main(values: DictConfig) -> None:
 
         show(config)
         return
-    from stance.prediction.batch import predict
+    from stance.prediction import batch
     from stance.prediction.terminal import report_outcome
 
-    report_outcome(predict(config))
+    report_outcome(batch.predict(config))
 
 
 if __name__ == "__main__":

@@ -339,6 +339,26 @@ def test_what_is_found_later_is_recorded_in_the_run_of_the_model(
     assert sorted(kind for kind in kinds if kind) == ["compare", "promote"]
 
 
+def _predicted_with(name: str, models_dir: Path, text: str) -> dict[str, str]:
+    """Label a sentence by the script with a model of the registry; return the first record."""
+    (models_dir / "in.txt").write_text(text)
+    output = models_dir / "out.jsonl"
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "predict.py",
+            f"input={models_dir}/in.txt",
+            f"output={output}",
+            f"model={name}",
+        ],
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{models_dir / 'mlflow.db'}"},
+    )
+    record: dict[str, str] = json.loads(output.read_text().splitlines()[0])
+    return record
+
+
 def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
     saved: Path, models_dir: Path, toy: dict[str, Split]
 ) -> None:
@@ -362,6 +382,8 @@ def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
     asked = served.predict(texts, params={"operating_point": "recall@1"})
     expected = model.predict(toy["test"].texts[:8], "recall@1")
     assert list(asked["labels"]) == [",".join(labels) for labels in expected.label_sets]
+    for name in ("models:/news-stance@champion", "models:/news-stance/1"):
+        assert _predicted_with(name, models_dir, toy["test"].texts[0])["model"].startswith("tfidf@")
     version = mlflow.MlflowClient().get_model_version_by_alias("news-stance", "champion")
     assert "`tfidf` becomes champion" in version.description
 

@@ -1,9 +1,11 @@
 """A saved model is whole, verified before use, and says the same after loading."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
+import skops.io
 
 from stance.classifiers.tfidf import TfidfClassifier
 from stance.codebook import Codebook
@@ -94,6 +96,22 @@ def test_a_sealed_model_of_another_make_is_refused(saved: Path) -> None:
         seal(saved)
         with pytest.raises(UserError):
             load_model(saved)
+
+
+def test_weights_that_ask_for_another_type_are_refused(saved: Path) -> None:
+    from sklearn.svm import LinearSVC
+
+    path = saved / "tfidf.skops"
+    whole = skops.io.load(path, trusted=[])
+    skops.io.dump({**whole, "regression": LinearSVC()}, path)
+    assert skops.io.get_untrusted_types(file=path) == []
+    seal(saved)
+    with pytest.raises(UserError, match=r"asks for the type sklearn\.svm"):
+        load_model(saved)
+    path.write_bytes(pickle.dumps(whole))
+    seal(saved)
+    with pytest.raises(UserError, match="is no skops file"):
+        load_model(saved)
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

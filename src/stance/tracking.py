@@ -23,6 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+import yaml
+
 from stance.config import TrackingConfig
 from stance.errors import UserError
 
@@ -396,6 +398,44 @@ def register_model(
     return str(version.version)
 
 
+def fetch_model(store: Store, where: str, folder: Path) -> Path:
+    """Fetch the files of a registered model into a folder and return the saved model in it.
+
+    MLflow only carries the files: nothing of them is loaded or run here.
+
+    Args:
+        store: whose registry is asked.
+        where: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
+        folder: an empty folder.
+
+    Raises:
+        UserError: it cannot be fetched, or is no model that was registered here.
+    """
+    if not store.uri and not (store.models_dir / "mlflow.db").exists():
+        raise UserError(
+            f"model: {where}: no registry at {store.models_dir / 'mlflow.db'}; MLFLOW_TRACKING_URI "
+            f"names another"
+        )
+    _connect(store)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        root = Path(download_artifacts(artifact_uri=where, dst_path=str(folder))).resolve()
+    except (MlflowException, OSError) as error:
+        reason = without_password(" ".join(str(error).split()))[:300]
+        raise UserError(f"model: {where}: cannot be fetched: {reason}") from error
+    try:
+        described = yaml.safe_load((root / "MLmodel").read_text(encoding="utf-8"))
+        named = described["flavors"]["python_function"]["artifacts"]["model"]["path"]
+        directory = (root / str(named)).resolve()
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"model: {where}: not a model that this project registered") from error
+    if not directory.is_relative_to(root):
+        raise UserError(f"model: {where}: its files lie outside of it, at {named}")
+    return directory
+
+
 def serving_requirements() -> list[str]:
     """Return what a served model needs, at the versions installed here."""
     from importlib import metadata
@@ -447,6 +487,7 @@ def _connect(store: Store) -> tuple[Any, str]:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # what it repeats ends in an error
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)

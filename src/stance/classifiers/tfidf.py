@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,21 @@ from stance.cues import CueMatcher
 from stance.text.normalize import normalize
 
 _WEIGHTS = "tfidf.skops"
+_TYPES = {
+    "builtins.dict",
+    "builtins.list",
+    "builtins.str",
+    "builtins.tuple",
+    "numpy.float64",
+    "numpy.ndarray",
+    "sklearn.feature_extraction.text.TfidfTransformer",
+    "sklearn.feature_extraction.text.TfidfVectorizer",
+    "sklearn.linear_model._logistic.LogisticRegression",
+    "sklearn.multiclass.OneVsRestClassifier",
+    "sklearn.pipeline.FeatureUnion",
+    "sklearn.preprocessing._label.LabelBinarizer",
+}
+"""What a saved model is made of; skops itself would let more types of scikit-learn through."""
 _SETTINGS = "tfidf.json"
 
 
@@ -150,15 +166,38 @@ class TfidfClassifier:
 
     @classmethod
     def load(cls, directory: Path, codebook: Codebook) -> "TfidfClassifier":
-        """Read a classifier that `save` wrote; skops refuses every type it does not know."""
+        """Read a classifier that `save` wrote; types that it does not write are refused."""
         import skops.io
 
+        _hold_known_types(directory / _WEIGHTS)
         settings: dict[str, Any] = json.loads((directory / _SETTINGS).read_text(encoding="utf-8"))
         classifier = cls(codebook, **settings)
         estimators = skops.io.load(directory / _WEIGHTS, trusted=[])
         classifier.vectorizer = estimators["vectorizer"]
         classifier.regression = estimators["regression"]
         return classifier
+
+
+def _hold_known_types(path: Path) -> None:
+    """Hold that a skops file asks for no type but those that `save` writes.
+
+    Raises:
+        ValueError: it names another one, or is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            nodes = [json.loads(archive.read("schema.json"))]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path.name} is no skops file") from error
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, list):
+            nodes += node
+        elif isinstance(node, dict):
+            kind = f"{node['__module__']}.{node['__class__']}" if "__class__" in node else None
+            if kind is not None and kind not in _TYPES:
+                raise ValueError(f"{path.name} asks for the type {kind}")
+            nodes += node.values()
 
 
 def _ngram_places(
