@@ -312,3 +312,5 @@ def test_the_whole_circle_from_articles_to_predictions(tmp_path: Path) -> None:
         "choose.near=1.0",
         *nothing,
     )
+    again = read_queue(tmp_path / "again.jsonl", codebook)
+    assert any(e["voter"] == "model:mine" for task in again for e in task.evidence)
