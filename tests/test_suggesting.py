@@ -1,6 +1,10 @@
 """Articles become a queue: no copies, suggestions with their evidence, an order that pays."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -281,6 +285,12 @@ def test_the_report_counts_by_hand(config: LabelConfig, capsys: pytest.CaptureFi
     assert "cue:praise/praise" in capsys.readouterr().out
 
 
+GOLD: list[dict[str, object]] = [
+    {"id": "a", "text": "The minister condemned the raid.", "labels": ["condemnation"]},
+    {"id": "b", "text": "The panel met at noon.", "labels": []},
+]
+
+
 @pytest.fixture(scope="module")
 def tiny_entailment(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random entailment model with three classes."""
@@ -312,6 +322,34 @@ def test_an_entailment_model_joins_the_voters(config: LabelConfig, tiny_entailme
     config.entailment.accept, config.entailment.reject = 0.5, 0.5
     voters = {fare.voter for fare in report_voters(config).fares}
     assert "entailment" in voters
+
+
+def test_an_entailment_model_is_found_by_hub_id_and_commit(
+    tiny_entailment: Path, tmp_path: Path
+) -> None:
+    """No hub is asked: the commit lies in the cache of the hub's client, as after a download."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshots = tmp_path / "home/hub/models--some--nli/snapshots"
+    snapshots.mkdir(parents=True)
+    shutil.copytree(tiny_entailment, snapshots / commit)
+    options = ["entailment.checkpoint=some/nli", f"entailment.revision={commit}"]
+    command = [sys.executable, str(ROOT / "label.py"), "report=true", *options]
+    command += [f"data.test=[{write_rows(tmp_path / 'g.jsonl', GOLD)}]"]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("│ entailment ") == 4
+    command[4] = f"entailment.revision={commit[::-1]}"
+    wrong = run()
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: entailment.checkpoint: 'some/nli'")
+    assert len(wrong.stderr.splitlines()) == 1
 
 
 def test_an_unusable_entailment_model_is_refused(
