@@ -1,8 +1,6 @@
 """Agreement is what published examples say, and answers become a corpus without losing a voice."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -232,85 +230,3 @@ def test_work_begun_in_one_tool_goes_on_in_another(
     found = adjudicate(config)
     assert [e.labels for e in found.examples] == [("praise",), ("blame",), ()]
     assert found.annotators == ("anna",)
-
-
-def test_the_whole_circle_from_articles_to_predictions(tmp_path: Path) -> None:
-    """Articles, queue, Label Studio file, answers, agreement, new version, training, prediction."""
-    from stance.codebook import read_codebook
-    from stance.labelling.answers import Answer
-    from stance.labelling.formats import write_tasks
-    from stance.labelling.tasks import read_queue
-
-    codebook = read_codebook(ROOT / "conf/codebook/stance.yaml")
-    verbs = {
-        "condemnation": "condemned the raid on",
-        "threat": "threatened to bomb",
-        "mediation": "offered to mediate between the army and the rebels of",
-        "retaliation": "expelled two envoys in retaliation for the raid on",
-        "": "opened a library in",
-    }
-    places = ["Arda", "Belin", "Corva", "Dusk", "Elmet", "Farn", "Gor", "Hask", "Ister", "Jarl"]
-    who = ["The foreign ministry", "A spokesman", "The president", "The council"]
-    articles = tmp_path / "articles"
-    articles.mkdir()
-    for number, place in enumerate(places):
-        lines = [
-            f"{who[(number + i) % 4]} {verb} {place} on day {number + i}."
-            for i, verb in enumerate(verbs.values())
-        ]
-        (articles / f"{place}.txt").write_text("\n\n".join(lines))
-
-    def run(script: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / f"{script}.py"), *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    nothing = ["data.train=[]", "data.validation=[]", "data.test=[]"]
-    run("label", "input=articles", "output=queue.jsonl", "choose.near=1.0", *nothing)
-    run("label", "queue=queue.jsonl", "output=tasks.json", "format=label_studio", *nothing)
-    tasks = read_queue(tmp_path / "queue.jsonl", codebook)
-    assert len(tasks) == 50
-    answers = [
-        Answer(
-            task.id, tuple(name for name, verb in verbs.items() if name and verb in task.text), by
-        )
-        for task in tasks
-        for by in ("anna@example.org", "ben@example.org")
-    ]
-    write_tasks(tmp_path / "export.json", tasks, answers, "label_studio", codebook)
-    shown = run("label", "queue=queue.jsonl", "answers=export.json", "output=mine.jsonl", *nothing)
-    assert "1.000 (1.000 to 1.000)" in shown
-    run("label", "check=mine.jsonl", "choose.near=1.0", *nothing)
-    rows = [json.loads(line) for line in (tmp_path / "mine.jsonl").open()]
-    write_rows(tmp_path / "train.jsonl", [r for r in rows if r["group"][0] < "G"])
-    write_rows(tmp_path / "validation.jsonl", [r for r in rows if r["group"][0] >= "G"])
-    run(
-        "train",
-        "model=tfidf",
-        "tracking=none",
-        "name=mine",
-        "behaviour=null",
-        "resamples=100",
-        "data.train=[train.jsonl]",
-        "data.validation=[validation.jsonl]",
-        "data.test=[]",
-    )
-    (tmp_path / "new.txt").write_text("The junta threatened to bomb Kesh.")
-    run("predict", "input=new.txt", "output=out.jsonl", "model=models/mine")
-    (predicted,) = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
-    assert predicted["labels"] in (["threat"], "threat")
-    run(
-        "label",
-        "input=articles",
-        "output=again.jsonl",
-        "model=models/mine",
-        "choose.near=1.0",
-        *nothing,
-    )
-    again = read_queue(tmp_path / "again.jsonl", codebook)
-    assert any(e["voter"] == "model:mine" for task in again for e in task.evidence)

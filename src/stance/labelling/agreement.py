@@ -139,7 +139,8 @@ def _pair(answers: Answers, first: str, second: str) -> PairTable:
     nan = float("nan")
     kappa = Estimate(nan, nan, nan)
     if len(both) and (table.sum(axis=0).min() or table.sum(axis=1).min()):
-        found = cohens_kappa(table)
+        with np.errstate(all="ignore"):  # empty cells leave its tests, not asked for, undefined
+            found = cohens_kappa(table)
         low, high = np.clip([found.kappa_low, found.kappa_upp], -1, 1)  # kappa's own bounds
         kappa = Estimate(float(found.kappa), float(low), float(high))
     return PairTable(
