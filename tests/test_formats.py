@@ -12,7 +12,7 @@ import pytest
 
 from stance.codebook import Codebook
 from stance.errors import UserError
-from stance.labelling.answers import Answer, Reading, hold_against_queue, read_answers
+from stance.labelling.answers import Answer, Entry, Reading, hold_against_queue, read_answers
 from stance.labelling.formats import label_studio_config, read_export, recognise, write_tasks
 from stance.labelling.tasks import Task, read_queue, write_queue
 
@@ -175,6 +175,16 @@ def test_what_excel_saves_is_read_whatever_encoding_delimiter_and_order(
     reading = read(path)
     assert reading.refusals == []
     assert sorted(reading.answers, key=str) == sorted(ANSWERS, key=str)
+
+
+def test_letters_that_excel_saves_as_question_marks_are_no_change(codebook: Codebook) -> None:
+    task = Task("t0", "Erdoğan praised Łódź’s mayor.")
+
+    def reading(text: str) -> Reading:
+        return hold_against_queue({"a.csv": [Entry(2, "t0", text, ["praise"])]}, [task], codebook)
+
+    assert len(reading("Erdo?an praised ?ód?’s mayor.").answers) == 1
+    assert reading("Erdo?an praised nobody’s mayor.").answers == []
 
 
 def table(path: Path, lines: list[str]) -> Path:

@@ -156,7 +156,7 @@ def _find(entry: Entry, by_id: Mapping[str, Task], by_key: Mapping[str, list[Tas
 
 def _objection(entry: Entry, task: Task, codebook: Codebook) -> str:
     """Return what is wrong with an entry, or an empty text."""
-    if entry.text is not None and normal_form(entry.text) != normal_form(task.text):
+    if entry.text is not None and not _same(entry.text, task.text):
         return f"the sentence was changed: {entry.text[:60]!r}"
     labels = entry.labels
     if labels is None:
@@ -173,6 +173,15 @@ def _objection(entry: Entry, task: Task, codebook: Codebook) -> str:
     if not codebook.multi_label and (len(set(labels)) != 1 or NONE in labels):
         return f"one label is needed, found {len(set(labels))}"
     return ""
+
+
+def _same(returned: str, sent: str) -> bool:
+    """Say whether a sentence came back as it went, but for what Excel does to it.
+
+    A table saved in Windows' own encoding has a question mark for every letter that it lacks.
+    """
+    saved = sent.encode("cp1252", "replace").decode("cp1252")
+    return normal_form(returned) in (normal_form(sent), normal_form(saved))
 
 
 def _settle(placed: Sequence[_Placed], reading: Reading) -> None:
