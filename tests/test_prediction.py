@@ -1,14 +1,17 @@
 """Bulk prediction loses no record, bends no value, and answers bad input in one line."""
 
 import csv
+import dataclasses
 import gzip
 import io
 import json
 import os
 import random
 import resource
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ from stance.config import PredictConfig, read_config, register_schemas
 from stance.errors import UserError
 from stance.model import load_model
 from stance.prediction.batch import Outcome, predict
+from stance.prediction.progress import progress
 from stance.scripts import run_script
 from stance.text.sentences import split_sentences
 
@@ -111,12 +115,13 @@ def test_parquet_columns_keep_their_types(run: Callable[..., Outcome], tmp_path:
             "tags": [["a"], []],
             "raw": [b"\x00\xff", b""],
             "kind": pa.array(["x", "y"]).dictionary_encode(),
+            "pairs": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int8())),
         }
     )
     pq.write_table(table, tmp_path / "a.parquet")
     written = pq.read_table(run(tmp_path / "a.parquet", "o.parquet").output)
     index = pa.array([0, 0, 1])
-    for name in ("when", "tags", "raw"):
+    for name in ("when", "tags", "raw", "pairs"):
         assert written[name].combine_chunks() == table[name].combine_chunks().take(index)
     assert written["kind"].to_pylist() == ["x", "x", "y"]
     first, _, third = rows(run(tmp_path / "a.parquet").output)
@@ -398,6 +403,41 @@ def test_hostile_input_is_rejected_or_refused(
     assert len({record["document_id"] for record in rows(outcome.output)}) == case.documents
 
 
+WORST = ("line-of-50-mb.jsonl", "bomb.jsonl.gz", "bomb.txt.gz", "half.parquet", "deep.jsonl")
+MEASURED = """
+import json, resource, sys
+from stance.config import PredictConfig
+from stance.errors import UserError
+from stance.prediction.batch import predict
+for settings in json.loads(sys.argv[1]):
+    try:
+        predict(PredictConfig(**settings))
+    except UserError as error:
+        print(error, file=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_the_worst_inputs_stay_within_three_gigabytes_and_three_minutes(
+    rules_model: Path, tmp_path: Path
+) -> None:
+    jobs = []
+    for case in HOSTILE:
+        if case.name in WORST:
+            path = tmp_path / case.name
+            path.write_bytes(case.content if isinstance(case.content, bytes) else case.content())
+            job = configure(input=path, output=tmp_path / "o.jsonl", model_dir=rules_model)
+            jobs.append(dataclasses.asdict(job))
+    assert len(jobs) == len(WORST)
+    command = [sys.executable, "-c", MEASURED, json.dumps(jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    assert [("bomb.txt.gz" in e or "half.parquet" in e) for e in done.stderr.splitlines()] == [
+        True,
+        True,
+    ]
+    assert int(done.stdout) < 3_000
+
+
 def test_a_damaged_page_costs_only_its_file(run: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.parquet").write_bytes(broken_parquet())
@@ -469,6 +509,51 @@ def test_standard_input_is_read(rules_model: Path, tmp_path: Path) -> None:
     (record,) = rows(output)
     assert (record["labels"], record["n"]) == (["blame"], "007")
     assert sorted(os.listdir(tmp_path)) == ["o.jsonl", "o.jsonl.manifest.json"]
+
+
+def test_an_empty_input_ends_with_one_warning_and_no_bar(rules_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n")
+    output = tmp_path / "o.jsonl"
+    done = predict_script(f"input={tmp_path}/a.jsonl", f"output={output}", f"model={rules_model}")
+    assert done.returncode == 0
+    assert done.stderr == "warning: the input holds no text; the output is empty\n"
+    assert str(output) in done.stdout
+
+
+def test_progress_is_shown_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with progress(100) as advance:
+        time.sleep(0.05)
+        advance(50, 1234)
+    shown = terminal.getvalue()
+    assert "50 %" in shown and "sentences/s" in shown and "left" in shown
+
+
+def test_prediction_reaches_for_no_network(
+    encoder_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", connect)
+    (tmp_path / "a.txt").write_text(ARTICLE)
+    for engine in ("torch", "onnx_int8"):
+        values = {"input": tmp_path / "a.txt", "output": tmp_path / f"{engine}.jsonl"}
+        outcome = predict(configure(model_dir=encoder_model, engine=engine, **values))
+        assert outcome.counts.sentences == 3
+
+
+def test_an_unwritable_output_is_found_before_the_model_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A.")
+    (tmp_path / "o.jsonl").mkdir()
+    for output in (tmp_path / "none/o.jsonl", tmp_path / "o.jsonl"):
+        with pytest.raises(UserError, match="output: "):
+            predict(configure(input=tmp_path / "a.txt", output=output, model_dir="nowhere"))
 
 
 def test_without_output_a_table_is_printed(rules_model: Path, tmp_path: Path) -> None:
