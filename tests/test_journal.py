@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +24,102 @@ from stance.prediction.journal import open_journal
 
 DRIVER = """
 import json, os, signal, sys
-from stance.config import PredictConfig
-from stance.prediction import batch
 
-settings = json.loads(sys.argv[1])
-moment = settings.pop("moment", None)
-if moment is not None:  # die at the n-th time that a file takes its place, or just before
-    replace, count = os.replace, 0
-    def deadly(*paths):
-        global count
-        count += 1
-        if count == moment // 2 and moment % 2 == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(*paths)
-        if count == moment // 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.replace = deadly
-if __name__ == "__main__":
-    batch.predict(PredictConfig(**settings))
+def work(settings):
+    moment = settings.pop("moment", None)
+    if moment is not None:  # die at the n-th time that a file takes its place, or just before
+        replace, count = os.replace, 0
+        def deadly(*paths):
+            nonlocal count
+            count += 1
+            if count == moment // 2 and moment % 2 == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(*paths)
+            if count == moment // 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.replace = deadly
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        batch.predict(PredictConfig(**settings))
+    except KeyboardInterrupt:
+        os._exit(130)
+    except BaseException as error:
+        with open(os.path.join(os.path.dirname(__file__), "error"), "w") as stream:
+            stream.write(str(error))
+        os._exit(1)
+    os._exit(0)
+
+if __name__ == "__main__":  # every job is a process of its own, without importing all anew
+    from stance.config import PredictConfig
+    from stance.prediction import batch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for line in sys.stdin:
+        if not (job := os.fork()):
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            work(json.loads(line))
+        print(job, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]), flush=True)
 """
 SUFFIXES = ("jsonl", "csv", "parquet")
+
+
+class Driver:
+    """Starts one job after the other, each in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.error = folder / "error"
+        (folder / "driver.py").write_text(DRIVER)
+        command = [sys.executable, folder / "driver.py"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.server = subprocess.Popen(command, **pipes)
+
+    def ask(self, question: str) -> int:
+        assert self.server.stdin and self.server.stdout
+        self.server.stdin.write(question)
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+
+class Running:
+    """A job that runs."""
+
+    def __init__(self, driver: Driver, settings: dict[str, Any]) -> None:
+        self._driver = driver
+        self.pid = driver.ask(f"{json.dumps(settings)}\n")
+
+    def send_signal(self, number: int) -> None:
+        if self.runs():
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def runs(self) -> bool:
+        return _runs(self.pid)
+
+    def wait(self) -> int:
+        """Return the exit code, or the negative number of the signal that ended the job."""
+        return self._driver.ask("")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    driver = Driver(tmp_path_factory.mktemp("driver"))
+    yield driver
+    driver.server.communicate()
 
 
 class Job:
     """A job on a few hundred records, some of them bad, that can be started and killed."""
 
-    def __init__(self, folder: Path, model: Path, suffix: str, size: int, records: int) -> None:
+    def __init__(
+        self, driver: Driver, folder: Path, model: Path, suffix: str, size: int, records: int
+    ) -> None:
+        self.driver = driver
         self.folder = folder
         self.source = folder / "in.jsonl"
         self.output = folder / f"out.{suffix}"
-        self.driver = folder / "driver.py"
-        self.driver.write_text(DRIVER)
         generator = random.Random(1)
         lines = []
         for number in range(records):
@@ -72,14 +138,12 @@ class Job:
             report=True,
         )
 
-    def start(self, **more: Any) -> "subprocess.Popen[bytes]":
-        settings = json.dumps({**dataclasses.asdict(self.config), **more})
-        return subprocess.Popen(
-            [sys.executable, self.driver, settings], stderr=subprocess.PIPE, cwd=self.folder
-        )
+    def start(self, **more: Any) -> "Running":
+        return Running(self.driver, {**dataclasses.asdict(self.config), **more})
 
     def finish(self) -> None:
-        predict(self.config)
+        """Go on to the end, with another number of workers: it must not matter."""
+        predict(dataclasses.replace(self.config, workers=1))
 
     def results(self) -> dict[str, bytes]:
         """Return the output, its rejects and its report, and hold that nothing else lies about."""
@@ -89,7 +153,6 @@ class Job:
         names = {path.name for path in self.folder.iterdir()}
         assert names == {
             self.source.name,
-            self.driver.name,
             *(path.name for path in (self.output, manifest, rejects, report)),
         }
         contents = {path.name: path.read_bytes() for path in (self.output, rejects, report)}
@@ -99,55 +162,54 @@ class Job:
 
 
 def test_a_job_killed_at_random_moments_ends_with_the_same_bytes(
-    rules_model: Path, tmp_path: Path
+    driver: Driver, rules_model: Path, tmp_path: Path
 ) -> None:
     generator = random.Random(os.environ.get("KILL_SEED", "7"))
     for suffix in SUFFIXES:
         folder = tmp_path / suffix
         folder.mkdir()
-        job = Job(folder, rules_model, suffix, size=4_000, records=1_000)
+        job = Job(driver, folder, rules_model, suffix, size=2_000, records=400)
         began = time.monotonic()
-        job.start().communicate()
+        assert job.start().wait() == 0
         whole = time.monotonic() - began
         expected = job.results()
         for _ in range(7):
             process = job.start()
             time.sleep(generator.uniform(0.2, 1.0) * whole)
             process.send_signal(generator.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-            process.communicate()
+            process.wait()
             job.finish()
             assert job.results() == expected
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_job_killed_as_a_file_takes_its_place_ends_with_the_same_bytes(
-    suffix: str, rules_model: Path, tmp_path: Path
+    suffix: str, driver: Driver, rules_model: Path, tmp_path: Path
 ) -> None:
-    job = Job(tmp_path, rules_model, suffix, size=1_000_000, records=20)
+    job = Job(driver, tmp_path, rules_model, suffix, size=1_000_000, records=20)
     job.finish()
     expected = job.results()
-    moment, process = 2, None
-    while process is None or process.returncode == -signal.SIGKILL:
-        process = job.start(moment=moment)
-        process.communicate()
+    moment, ended = 2, -signal.SIGKILL
+    while ended == -signal.SIGKILL:
+        ended = job.start(moment=moment).wait()
         moment += 1
-        if process.returncode == -signal.SIGKILL:
+        if ended == -signal.SIGKILL:
             job.finish()
         assert job.results() == expected
     assert moment > 12
 
 
 def test_finished_windows_are_not_scored_again(
-    rules_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, rules_model: Path, tmp_path: Path
 ) -> None:
-    job = Job(tmp_path, rules_model, "jsonl", size=4_000, records=300)
+    job = Job(driver, tmp_path, rules_model, "jsonl", size=4_000, records=300)
     process = job.start()
     journal = tmp_path / ".out.jsonl.stance"
     while len(list(journal.glob("*.note"))) < 3:
-        assert process.poll() is None
+        assert process.runs()
         time.sleep(0.01)
     process.kill()
-    process.communicate()
+    process.wait()
     finished = len(list(journal.glob("*.note")))
     job.finish()
     manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
@@ -155,17 +217,17 @@ def test_finished_windows_are_not_scored_again(
     assert manifest["this_run"]["sentences"] < manifest["counts"]["sentences"]
 
 
-def test_workers_end_with_their_parent(rules_model: Path, tmp_path: Path) -> None:
-    job = Job(tmp_path, rules_model, "jsonl", size=4_000, records=1_000)
+def test_workers_end_with_their_parent(driver: Driver, rules_model: Path, tmp_path: Path) -> None:
+    job = Job(driver, tmp_path, rules_model, "jsonl", size=4_000, records=1_000)
     process = job.start()
     children: list[int] = []
     while len(children) < 2:
-        assert process.poll() is None
+        assert process.runs()
         path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         children = [int(child) for child in path.read_text().split()]
         time.sleep(0.01)
     process.kill()
-    process.communicate()
+    process.wait()
     deadline = time.monotonic() + 30
     while any(_runs(child) for child in children):
         assert time.monotonic() < deadline
@@ -270,9 +332,9 @@ def test_jobs_that_race_for_one_output_leave_a_whole_one(rules_model: Path, tmp_
 
 
 def test_a_killed_worker_stops_the_job_which_then_goes_on(
-    rules_model: Path, tmp_path: Path
+    driver: Driver, rules_model: Path, tmp_path: Path
 ) -> None:
-    job = Job(tmp_path, rules_model, "jsonl", size=4_000, records=1_000)
+    job = Job(driver, tmp_path, rules_model, "jsonl", size=4_000, records=1_000)
     job.finish()
     expected = job.results()
     process = job.start()
@@ -282,12 +344,11 @@ def test_a_killed_worker_stops_the_job_which_then_goes_on(
         )
         < 3
     ):
-        assert process.poll() is None
+        assert process.runs()
         time.sleep(0.01)
     for child in children[1:]:
         os.kill(int(child), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "a worker process was killed" in errors.decode()
+    assert process.wait() == 1
+    assert "a worker process was killed" in driver.error.read_text()
     job.finish()
     assert job.results() == expected

@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
@@ -152,6 +151,8 @@ class _Sums:
             "wrong": wrong.mean(axis=1, keepdims=True),
             "gaps": _calibration_gaps(gold, judged.probabilities),
         }
+        from scipy import sparse  # a third of a second that prediction has no use for
+
         member = sparse.csr_array((np.ones(len(gold)), (index, np.arange(len(gold)))))
         self._sums = {name: member @ values for name, values in columns.items()}
         labels = range(len(judged.names))
@@ -218,6 +219,8 @@ class _Ranking:
     def __init__(
         self, gold: Labels, probabilities: Floats, index: NDArray[np.int64], groups: int
     ) -> None:
+        from scipy import sparse
+
         order = np.argsort(-probabilities, kind="stable")
         ranked, truth, owner = probabilities[order], gold[order].astype(bool), index[order]
         step = np.cumsum(np.append(False, ranked[1:] != ranked[:-1]))
