@@ -11,6 +11,7 @@ time of reading, splitting, writing and joining.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -276,7 +277,8 @@ def measure_growth(options: Any) -> None:
             report, peak = run_job([sys.executable, f"{folder}/job.py", json.dumps(job)])
             rate = report["sentences"] / report["seconds"]
             outside = report["own"] + splitting_seconds(source)
-            share = outside / (report["own"] + report["workers"])
+            apart = report["workers"] > 0.5  # a job of one window has no workers to part it from
+            share = outside / (report["own"] + report["workers"]) if apart else math.nan
             print(
                 f"| {report['sentences']:,} | {report['seconds']:,.1f} | {rate:,.0f} | {peak:,.0f} "
                 f"| {share:.1%} |",

@@ -215,7 +215,7 @@ def _columns_chart(counts: Tally, codebook: Codebook) -> str:
     width, height, foot = 900, 180, 30
     highest = max(max(sum(numbers[1:]) for numbers in counts.values()), 1)
     step = width / len(counts)
-    every = -(-len(counts) * 70 // width)
+    every = -(-len(counts) * 76 // width)
     parts = []
     for place, (value, numbers) in enumerate(counts.items()):
         bottom = float(height)
