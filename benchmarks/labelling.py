@@ -1,6 +1,6 @@
 """Measure the labelling wing: labels saved by the queue, the label model on gold, speed, memory.
 
-    python benchmarks/labelling.py queue --seeds 3 --rounds 7
+    python benchmarks/labelling.py queue --rate 0.125
     python benchmarks/labelling.py voters --gold data/stance/test.jsonl --model models/tfidf-seed1
     python benchmarks/labelling.py near --sizes 10000 100000 1000000
     python benchmarks/labelling.py articles --count 10000
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,8 +132,8 @@ def queue(arguments: argparse.Namespace, codebook: Codebook) -> None:
             random_, queue_ = (np.array([c[number] for c in curve_of[o]]) for o in runs)
             cells = [mean_and_interval(v) for v in (random_, queue_, queue_ - random_)]
             print(f"{batch * (number + 1):6}" + "".join(f"{cell:>26}" for cell in cells))
-        for reached in range(rounds // 2 - 1, rounds):
-            wanted = float(np.mean([c[reached] for c in curve_of["random"]]))
+        means_at = [float(np.mean(scores)) for scores in zip(*curve_of["random"], strict=True)]
+        for wanted in sorted(means_at[1:-1]):
             needed = {
                 o: np.array([labels_to_reach(c, batch, wanted) for c in curve_of[o]]) for o in runs
             }
@@ -142,7 +143,8 @@ def queue(arguments: argparse.Namespace, codebook: Codebook) -> None:
                 means = ", ".join(f"{o} {np.nanmean(v):.0f}" for o, v in needed.items())
                 print(
                     f"macro F1 {wanted:.3f}: labels needed: {means}; "
-                    f"saved {mean_and_interval(both)} ({len(both)} seeds reach it both ways)"
+                    f"saved {mean_and_interval(both)} "
+                    f"({len(both)} of {arguments.seeds} seeds reach it in both orders)"
                 )
 
 
@@ -230,6 +232,7 @@ def articles(arguments: argparse.Namespace, codebook: Codebook) -> None:
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore", message="Label not")  # a rare one, in the first batch
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("what", choices=["queue", "voters", "near", "articles"])
     parser.add_argument("--codebook", type=Path, default=ROOT / "conf/codebook/stance.yaml")
@@ -240,7 +243,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="share of labelled sentences in the pool")
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--count", type=int, default=10_000)
     arguments = parser.parse_args()
