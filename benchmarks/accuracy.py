@@ -164,11 +164,12 @@ def print_invariance(models: dict[str, StanceModel], split: Split, suite: str) -
         "with other countries": [pair for text in named for pair in exchanged(text, rounds=5)],
         "suite's sentences with other actors": [(t[0], other) for t in drawn for other in t[1:]],
     }
+    every = list(dict.fromkeys(text for pairs in changes.values() for p in pairs for text in p))
     for name, model in models.items():
         print(f"\n{name}: label sets that change")
+        said = dict(zip(every, model.label(every)[1].tolist(), strict=True))
         for change, pairs in changes.items():
-            before, after = (model.label(side)[1] for side in zip(*pairs, strict=True))
-            count = int((before != after).any(axis=1).sum())
+            count = sum(said[before] != said[after] for before, after in pairs)
             print(f"  {change}: {count} of {len(pairs)} ({count / len(pairs):.2%})")
 
 

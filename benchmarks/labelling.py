@@ -32,7 +32,7 @@ from stance.codebook import Codebook, read_codebook
 from stance.corpus.examples import Split, read_split
 from stance.corpus.near import near_pairs
 from stance.decision import fit_decision
-from stance.evaluation.metrics import PRIMARY, point_scores
+from stance.evaluation.metrics import PRIMARY, interval, point_scores
 from stance.labelling.agreement import alpha
 from stance.labelling.queue import Wishes, choose
 from stance.labelling.voters import CueVoters, model_voter, suggest
@@ -151,8 +151,8 @@ def queue(arguments: argparse.Namespace, codebook: Codebook) -> None:
 def mean_and_interval(values: np.ndarray) -> str:
     """Return the mean over seeds with its 95 % bootstrap interval."""
     draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
+    found = interval(float(values.mean()), draws)
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def voters(arguments: argparse.Namespace, codebook: Codebook) -> None:

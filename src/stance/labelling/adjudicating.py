@@ -276,10 +276,14 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
     if found.disputes:
         write_rows(output.with_suffix(".disputes.jsonl"), map(_dispute_row, found.disputes))
     if still_open := _open_tasks(found.disputes):
-        write_rows(output.with_suffix(".open.jsonl"), map(vars, still_open))
+        write_rows(_open_queue(output), map(vars, still_open))
     if found.reading.refusals:
         write_rows(output.with_suffix(".refused.jsonl"), map(vars, found.reading.refusals))
     return Adjudication(**{**vars(found), "output": output, "record": record})
+
+
+def _open_queue(output: Path) -> Path:
+    return output.with_suffix(".open.jsonl")
 
 
 def _open_tasks(disputes: Sequence[Dispute]) -> list[Task]:
@@ -319,7 +323,7 @@ def print_adjudication(found: Adjudication) -> None:
     still_open = _open_tasks(found.disputes)
     console.print(f"settled: {len(found.examples)} sentences; open: {len(still_open)}")
     if still_open and found.output:
-        queue = found.output.with_suffix(".open.jsonl")
+        queue = _open_queue(found.output)
         console.print(f"open disputes: {queue}, a queue for one more annotator")
     if found.output and found.record:
         console.print(

@@ -382,14 +382,7 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
             "bytes": job.sources.bytes,
             "digest": job.sources.digest,
         },
-        "model": {
-            "path": str(job.model.directory),
-            "name": job.model.name,
-            "kind": job.model.kind,
-            "engine": job.engine,
-            "digest": job.model.digest,
-            "codebook": f"{job.model.codebook.name} {job.model.codebook.version}",
-        },
+        "model": model_facts(job.model, job.engine),
         "settings": asdict(job.config),
         "counts": asdict(outcome.counts),
         "this_run": {
@@ -399,6 +392,18 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
             "windows_taken_up": outcome.resumed,
         },
         "versions": library_versions(),
+    }
+
+
+def model_facts(model: ModelDescription, engine: str) -> dict[str, str]:
+    """Return what a manifest says of the model."""
+    return {
+        "path": str(model.directory),
+        "name": model.name,
+        "kind": model.kind,
+        "engine": engine,
+        "digest": model.digest,
+        "codebook": f"{model.codebook.name} {model.codebook.version}",
     }
 
 

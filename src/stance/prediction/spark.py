@@ -39,6 +39,7 @@ from stance.prediction.batch import (
     describe,
     layout_of,
     library_versions,
+    model_facts,
     model_name,
     settings_of,
 )
@@ -556,14 +557,7 @@ def _manifest(
             "ignored": list(found.ignored),
             "digest": found.digest,
         },
-        "model": {
-            "path": str(model.directory),
-            "name": model.name,
-            "kind": model.kind,
-            "engine": engine,
-            "digest": model.digest,
-            "codebook": f"{model.codebook.name} {model.codebook.version}",
-        },
+        "model": model_facts(model, engine),
         "settings": asdict(config),
         "counts": asdict(outcome.counts),
         "this_run": {

@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -21,10 +22,12 @@ from stance.prediction.batch import (
     settings_of,
 )
 from stance.prediction.scoring import Scored, score_texts
-from stance.prediction.spark import SparkOutcome
 from stance.prediction.windows import Window
 from stance.text.documents import Reject
 from stance.text.sources import STANDARD_INPUT, Sources, find_sources, spool_standard_input
+
+if TYPE_CHECKING:
+    from stance.prediction.spark import SparkOutcome
 
 PALETTE = ("red", "yellow", "green", "magenta", "cyan", "blue")
 _WIDTH = 120
@@ -57,7 +60,7 @@ def _show(config: PredictConfig, sources: Sources) -> None:
     console.print(f"model {model_name(description)}", style="dim")
 
 
-def report_outcome(outcome: Outcome | SparkOutcome) -> None:
+def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
     """Say where the results of a job lie and what became of its records."""
     counts = outcome.counts
     labels = ", ".join(f"{name} {count:,}" for name, count in counts.labels.items())
