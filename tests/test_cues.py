@@ -1,3 +1,5 @@
+import random
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -440,6 +442,30 @@ def test_patterns_match_whole_words_in_any_case():
     matcher = CueMatcher(small("Rain"))
     assert matcher.labels("RAIN again") == ("forecast",)
     assert matcher.labels("the train") == matcher.labels("raining") == ()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\w{1,3}-ab", r"[a-cx_]a", r"(?:ab)?ba", r"ab|ba|c", r"(?:ab){1,2}c", r"[^a-c ]b", r".ab",
+        r"(?=a)[ab]{2}", r"a{0,2}b", r"(?:|c)ab", r",? b", r"\d{1,2}|x", r"a(?:b|c(?:a|b ?c))",
+        r"\_a", r"(?:a{0,1}|bc)[b\d]", r"(?:(?:aa|b) ){0,2}c", r"[\w.]{2,4}-c", r"(?!ab)a\w",
+        r"a\b.b",
+    ],
+)  # fmt: skip
+def test_no_beginning_of_a_cue_is_passed_over(pattern):
+    """Rules are looked up by their first letters; that finds what trying them everywhere finds."""
+    matcher = CueMatcher(small(pattern))
+    everywhere = re.compile(rf"\b(?:{pattern})(?!\w)")
+    generator = random.Random(0)
+    found = 0
+    for _ in range(3000):
+        text = "".join(generator.choices("aaabbbcc  x_1-.,", k=generator.randrange(1, 12)))
+        starts = [cue.start for cue in matcher.find(text)]
+        plain = re.sub("(?<= ) ", "", text)
+        assert bool(starts) == bool(everywhere.search(plain)), text
+        found += len(starts)
+    assert found
 
 
 def test_an_at_sign_in_the_text_is_not_taken_for_the_cue():

@@ -18,6 +18,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +43,13 @@ _PLAIN = str.maketrans(
 # Quotation marks stand between words anywhere ('would "fight back" if'); no pattern should have to
 # allow for them.
 _DROPPED = re.compile(r"[\"“”„‟″«»]|(?<= ) |(?<= [\"“”„‟″«»]) ")
+_BOUNDARY = re.compile(r"\b")
+_LETTER = re.compile(r"\w")
+_KEY = 4
+"""Characters by which rules are looked up; with more, lookups cost what they save."""
+_MOST_KEYS = 10_000
+_WORD = "\0"
+"""Stands in a beginning for any letter or digit."""
 _REFERENCE = re.compile(r"\{([a-z_]\w*)\}")
 _ESCAPE_OR_UPPER = re.compile(r"(\\.|\(\?P)|([A-Z]+)", re.DOTALL)
 _BOUNDED = re.compile(r"(?:\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[^*+{\\\[]|\{(?!\d*,\}))*", re.DOTALL)
@@ -112,26 +121,42 @@ class CueMatcher:
                 for rule in self._rules
             )
         )
-        # One search for the places where any cue begins is faster than one search per cue.
-        anywhere = "|".join(rule.pattern.pattern for rule in self._rules)
-        self._begins = re.compile(f"\\b(?:{anywhere})" if anywhere else "(?!)")
+        self._beginnings = tuple(_beginnings(rule.pattern) for rule in self._rules)
+        self._candidates: dict[str, tuple[tuple[int, _CompiledRule], ...]] = {}
         self._column = {name: column for column, name in enumerate(self.feature_names)}
 
     def find(self, text: str) -> list[Cue]:
         """Return all cues in `text`, blocked ones too, in the order in which they begin."""
+        if not self._rules:
+            return []
         plain = _Plain(text)
+        copy, candidates = plain.copy, self._candidates
         found = []
         ends = [0] * len(self._rules)  # a rule's cues do not overlap
-        begin = self._begins.search(plain.copy)
-        while begin:
-            start = begin.start()
-            for number, rule in enumerate(self._rules):
-                match = rule.pattern.match(plain.copy, start)
-                if match and start >= ends[number]:
+        for boundary in _BOUNDARY.finditer(copy):
+            start = boundary.start()
+            key = copy[start : start + _KEY]
+            rules = candidates.get(key)
+            if rules is None:
+                rules = self._beginning_with(key)
+            for number, rule in rules:
+                if start >= ends[number] and (match := rule.pattern.match(copy, start)):
                     ends[number] = match.end()
                     found.append(rule.judge(plain, start, match.end()))
-            begin = self._begins.search(plain.copy, start + 1)
         return found
+
+    def _beginning_with(self, key: str) -> tuple[tuple[int, _CompiledRule], ...]:
+        """Return the rules whose cues may begin with these letters; few do."""
+        rules = tuple(
+            (number, rule)
+            for number, (rule, beginnings) in enumerate(
+                zip(self._rules, self._beginnings, strict=True)
+            )
+            if key.startswith(beginnings) or (_WORD in beginnings and _LETTER.match(key))
+        )
+        if len(self._candidates) < _MOST_KEYS:  # hostile text has many
+            self._candidates[key] = rules
+        return rules
 
     def labels(self, text: str) -> tuple[str, ...]:
         """Return the labels that have a cue in `text` which counts, in the codebook's order."""
@@ -167,6 +192,65 @@ class _Plain:
 
     def position(self, place: int) -> int:
         return place + bisect_right(self._dropped_before, place)
+
+
+def _beginnings(pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """Return what a match may begin with: strings of up to `_KEY` characters, all that may be.
+
+    A shorter string stands for everything that begins with it, the empty one for anything, `_WORD`
+    for any word.
+    """
+    found = _extended({("", True)}, _parser.parse(pattern.pattern))
+    return tuple(sorted({text.split(_WORD)[0] or text[:1] for text, _ in found}))
+
+
+def _extended(begun: set[tuple[str, bool]], items: Any) -> set[tuple[str, bool]]:
+    """Lengthen beginnings by the items of a parsed pattern; False marks those that are at an end.
+
+    Conditions on what stands around are passed over: then more may seem possible than is, never
+    less.
+    """
+    for operation, value in items:
+        open_ = {text for text, goes_on in begun if goes_on and len(text) < _KEY}
+        if not open_:
+            break
+        done = {(text, goes_on) for text, goes_on in begun if text not in open_ or not goes_on}
+        match str(operation):
+            case "LITERAL":
+                more = {(chr(value), True)}
+            case "IN" if (characters := _characters(value)) is not None:
+                more = {(character, True) for character in characters}
+            case "BRANCH":
+                more = set().union(*(_extended({("", True)}, branch) for branch in value[1]))
+            case "SUBPATTERN":
+                more = _extended({("", True)}, value[3])
+            case "MAX_REPEAT" | "MIN_REPEAT":
+                once = _extended({("", True)}, value[2])
+                # What follows the first time is left open: it may be the same again.
+                more = {(text, goes_on and value[1] == 1) for text, goes_on in once}
+                more |= {("", True)} if value[0] == 0 else set()
+            case "AT" | "ASSERT" | "ASSERT_NOT":
+                more = {("", True)}
+            case _:
+                more = {("", False)}
+        begun = done | {(f"{text}{m}"[:_KEY], goes_on) for text in open_ for m, goes_on in more}
+    return begun
+
+
+def _characters(members: Any) -> set[str] | None:
+    """Return the characters of a class, or None if they are too many to name."""
+    found: set[str] = set()
+    for kind, value in members:
+        match str(kind):
+            case "LITERAL":
+                found.add(chr(value))
+            case "RANGE" if value[1] - value[0] < 64:
+                found.update(map(chr, range(value[0], value[1] + 1)))
+            case "CATEGORY" if str(value) == "CATEGORY_WORD":
+                found.add(_WORD)
+            case _:
+                return None
+    return found
 
 
 def _compile_rule(cue: CueRule, label: str, codebook: Codebook) -> _CompiledRule:

@@ -1,8 +1,8 @@
 """A cheap first stage that settles the sentences which surely carry no label.
 
-Most news sentences carry none. A linear model over words, word pairs and cue rules tells in some
-hundred microseconds which of them need no encoder; only the rest reach it. Which score is low
-enough is chosen on validation, see `stance.exports`.
+Most news sentences carry none. A linear model over words, word pairs, runs of four characters and
+cue rules tells in some hundred microseconds which of them need no encoder; only the rest reach it.
+Which score is low enough is chosen on validation, see `stance.exports`.
 """
 
 import json
@@ -29,21 +29,32 @@ FILE = "first-stage.json"
 _WORD = re.compile(r"[^\W_]+(?:'[a-z]+)?")
 _FEWEST = 2
 """Sentences in which a word or pair must stand to be learnt."""
+_RUN = 4
+_FEWEST_RUNS = 3
+"""Characters in a run, and sentences in which a run must stand to be learnt."""
 _CUE = 0.5
-"""What a cue rule counts; all words of a sentence together have length one."""
+"""What a cue rule counts; all words of a sentence together have length one, and all runs."""
+_STRENGTH = 3.0
+"""Inverse of the regularisation."""
+_DIGITS = 5
+
+
+Grams = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class FirstStage:
     """Scores how much a sentence looks as if it carried any label.
 
-    `rarity` has the squared inverse document frequency of every known word and pair, `weights`
-    the weight of these, of cues and of the constant. Sentences that score below `cutoff` are
-    settled; `rates` then are their probabilities, one per label, as seen on validation.
+    `words` and `runs` have two numbers for every known word or pair, and every known run of
+    characters: its squared inverse document frequency and its weight. `weights` has those of cues
+    and of the constant. Sentences that score below `cutoff` are settled; `rates` then are their
+    probabilities, one per label, as seen on validation.
     """
 
     matcher: CueMatcher
-    rarity: Mapping[str, float]
+    words: Grams
+    runs: Grams
     weights: Mapping[str, float]
     cutoff: float = -math.inf
     rates: tuple[float, ...] = ()
@@ -58,24 +69,20 @@ class FirstStage:
 
     def _score(self, text: str) -> float:
         weights = self.weights
-        score = weights[""]
-        for name in _cues(text, self.matcher):
-            score += _CUE * weights.get(name, 0.0)
-        length = total = 0.0
-        for gram in _grams(text):
-            rarity = self.rarity.get(gram)
-            if rarity is not None:
-                length += rarity
-                total += weights[gram]
-        return score + (total / math.sqrt(length) if length else 0.0)
+        score = weights[""] + _CUE * sum(
+            weights.get(name, 0.0) for name in _cues(text, self.matcher)
+        )
+        lowered = text.lower()
+        return score + _part(_words(lowered), self.words) + _part(_runs(lowered), self.runs)
 
     def save(self, directory: Path) -> None:
         """Write the stage into a model's directory."""
         values = {
             "cutoff": self.cutoff,
             "rates": self.rates,
-            "rarity": self.rarity,
             "weights": self.weights,
+            "words": self.words,
+            "runs": self.runs,
         }
         (directory / FILE).write_text(
             json.dumps(values, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -87,7 +94,8 @@ class FirstStage:
         values: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
         return cls(
             CueMatcher(codebook),
-            values["rarity"],
+            values["words"],
+            values["runs"],
             values["weights"],
             values["cutoff"],
             tuple(values["rates"]),
@@ -114,34 +122,72 @@ def fit_first_stage(train: Split) -> FirstStage:
 
     matcher = CueMatcher(train.codebook)
     texts = [normalize(text) for text in train.texts]
-    grams = [sorted(_grams(text)) for text in texts]
-    cues = [sorted(_cues(text, matcher)) for text in texts]
-    counts = Counter(gram for row in grams for gram in row)
-    known = sorted(gram for gram, count in counts.items() if count >= _FEWEST)
-    inverse = {gram: math.log((1 + len(texts)) / (1 + counts[gram])) + 1 for gram in known}
-    names = [*known, *sorted({name for row in cues for name in row})]
-    column = {name: number for number, name in enumerate(names)}
-    matrix = sparse.lil_matrix((len(texts), len(names)))
-    for number, (row, fired) in enumerate(zip(grams, cues, strict=True)):
-        found = [gram for gram in row if gram in inverse]
-        length = math.sqrt(sum(inverse[gram] ** 2 for gram in found))
-        for gram in found:
-            matrix[number, column[gram]] = inverse[gram] / length
-        for name in fired:
-            matrix[number, column[name]] = _CUE
-    model = LogisticRegression(class_weight="balanced", max_iter=2000)
-    model.fit(matrix.tocsr(), train.gold.any(axis=1))
-    weights = {
-        name: float(w) * inverse.get(name, 1.0)
-        for name, w in zip(names, model.coef_[0], strict=True)
+    cues = [sorted(set(_cues(text, matcher))) for text in texts]
+    names = sorted({name for row in cues for name in row})
+    place = {name: number for number, name in enumerate(names)}
+    fired = sparse.lil_matrix((len(texts), len(names)))
+    for number, row in enumerate(cues):
+        fired[number, [place[name] for name in row]] = _CUE
+    lowered = [text.lower() for text in texts]
+    words, word_rarity = _matrix([_words(text) for text in lowered], _FEWEST)
+    runs, run_rarity = _matrix([_runs(text) for text in lowered], _FEWEST_RUNS)
+    model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=2000)
+    model.fit(sparse.hstack([words, runs, fired]).tocsr(), train.gold.any(axis=1))
+    learnt = iter(map(float, model.coef_[0]))
+    return FirstStage(
+        matcher=matcher,
+        words=_weighted(word_rarity, learnt),
+        runs=_weighted(run_rarity, learnt),
+        weights={name: next(learnt) for name in names} | {"": float(model.intercept_[0])},
+    )
+
+
+def _matrix(rows: Sequence[set[str]], fewest: int) -> tuple[Any, dict[str, float]]:
+    """Return tf-idf rows of length one, and the inverse document frequencies of the columns."""
+    from scipy import sparse
+
+    counts = Counter(gram for row in rows for gram in row)
+    inverse = {
+        gram: math.log((1 + len(rows)) / (1 + count)) + 1
+        for gram, count in sorted(counts.items())
+        if count >= fewest
     }
-    weights[""] = float(model.intercept_[0])
-    return FirstStage(matcher, {gram: inverse[gram] ** 2 for gram in known}, weights)
+    column = {gram: number for number, gram in enumerate(inverse)}
+    values: list[float] = []
+    columns: list[int] = []
+    ends = [0]
+    for row in rows:
+        found = sorted(gram for gram in row if gram in inverse)
+        length = math.sqrt(sum(inverse[gram] ** 2 for gram in found))
+        values += [inverse[gram] / length for gram in found]
+        columns += [column[gram] for gram in found]
+        ends.append(len(columns))
+    return sparse.csr_matrix((values, columns, ends), (len(rows), len(inverse))), inverse
 
 
-def _grams(text: str) -> set[str]:
-    words = _WORD.findall(text.lower())
+def _weighted(inverse: Mapping[str, float], learnt: Iterator[float]) -> Grams:
+    return {
+        gram: (round(rarity**2, _DIGITS), round(next(learnt) * rarity, _DIGITS))
+        for gram, rarity in inverse.items()
+    }
+
+
+def _part(grams: set[str], known: Grams) -> float:
+    length = total = 0.0
+    for gram in grams:
+        if found := known.get(gram):
+            length += found[0]
+            total += found[1]
+    return total / math.sqrt(length) if length else 0.0
+
+
+def _words(lowered: str) -> set[str]:
+    words = _WORD.findall(lowered)
     return {*words, *map(" ".join, pairwise(words))}
+
+
+def _runs(lowered: str) -> set[str]:
+    return {lowered[place : place + _RUN] for place in range(len(lowered) - _RUN + 1)}
 
 
 def _cues(text: str, matcher: CueMatcher) -> Iterator[str]:
