@@ -173,12 +173,11 @@ def _weighted(inverse: Mapping[str, float], learnt: Iterator[float]) -> Grams:
 
 
 def _part(grams: set[str], known: Grams) -> float:
-    length = total = 0.0
-    for gram in grams:
-        if found := known.get(gram):
-            length += found[0]
-            total += found[1]
-    return total / math.sqrt(length) if length else 0.0
+    found = [known[gram] for gram in grams if gram in known]
+    if not found:
+        return 0.0
+    rarities, weights = zip(*found, strict=True)
+    return math.fsum(weights) / math.sqrt(math.fsum(rarities))  # whatever order a set has
 
 
 def _words(lowered: str) -> set[str]:
