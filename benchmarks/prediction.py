@@ -11,7 +11,6 @@ time of reading, splitting, writing and joining.
 """
 
 import json
-import math
 import multiprocessing
 import os
 import resource
@@ -278,10 +277,10 @@ def measure_growth(options: Any) -> None:
             rate = report["sentences"] / report["seconds"]
             outside = report["own"] + splitting_seconds(source)
             apart = report["workers"] > 0.5  # a job of one window has no workers to part it from
-            share = outside / (report["own"] + report["workers"]) if apart else math.nan
+            share = f"{outside / (report['own'] + report['workers']):.1%}" if apart else ""
             print(
                 f"| {report['sentences']:,} | {report['seconds']:,.1f} | {rate:,.0f} | {peak:,.0f} "
-                f"| {share:.1%} |",
+                f"| {share} |",
                 flush=True,
             )
 
