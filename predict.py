@@ -6,6 +6,8 @@ Run:
     python predict.py input=dump.parquet output=labels.parquet engine=spark spark.master=local[2]
 """
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
@@ -20,29 +22,29 @@ from stance.scripts import one_line_errors, run_script
 def main(values: DictConfig) -> None:
     """Read the config, then print a table or write a file."""
     config = read_config(values, PredictConfig)
-    with model_at_hand(config):
-        predict(config)
+    with model_at_hand(config) as directory:
+        predict(config, directory)
 
 
-def predict(config: PredictConfig) -> None:
-    """Choose how to predict by where the results are to go."""
+def predict(config: PredictConfig, directory: Path) -> None:
+    """Predict with the model in a folder; where the results are to go decides how."""
     if config.report and config.output is None:
         raise UserError("report: a report lies beside the output, so name one: output=FILE.jsonl")
     if config.engine == "spark":
         from stance.prediction.spark import predict_on_spark
         from stance.prediction.terminal import report_outcome
 
-        report_outcome(predict_on_spark(config))
+        report_outcome(predict_on_spark(config, directory))
         return
     if config.output is None:
         from stance.prediction.terminal import show
 
-        show(config)
+        show(config, directory)
         return
     from stance.prediction import batch
     from stance.prediction.terminal import report_outcome
 
-    report_outcome(batch.predict(config))
+    report_outcome(batch.predict(config, directory))
 
 
 if __name__ == "__main__":

@@ -384,6 +384,8 @@ def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
     assert list(asked["labels"]) == [",".join(labels) for labels in expected.label_sets]
     for name in ("models:/news-stance@champion", "models:/news-stance/1"):
         assert _predicted_with(name, models_dir, toy["test"].texts[0])["model"].startswith("tfidf@")
+        manifest = json.loads((models_dir / "out.jsonl.manifest.json").read_text())
+        assert manifest["model"]["path"] == manifest["settings"]["model_dir"] == name
     version = mlflow.MlflowClient().get_model_version_by_alias("news-stance", "champion")
     assert "`tfidf` becomes champion" in version.description
 

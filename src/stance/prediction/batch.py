@@ -107,8 +107,12 @@ class _Job:
     format: Format
 
 
-def predict(config: PredictConfig) -> Outcome:
+def predict(config: PredictConfig, directory: Path | None = None) -> Outcome:
     """Label every sentence of the input and write the output, its rejects and its manifest.
+
+    Args:
+        config: what to predict, and how.
+        directory: the model's folder, where it is not `model_dir` itself but was fetched from it.
 
     Raises:
         UserError: the input, the output, the model or a setting cannot be used.
@@ -119,7 +123,7 @@ def predict(config: PredictConfig) -> Outcome:
     if output.is_dir():
         raise UserError(f"output: {output}: a folder, where a file is to be written")
     with open_journal(output) as journal:
-        job = _prepare(config, output, journal)
+        job = _prepare(config, output, journal, directory)
         resumed = journal.resume(_key(job))
         scored = _score(job, journal)
         counts = _write(job, journal)
@@ -170,9 +174,9 @@ def settings_of(config: PredictConfig) -> Settings:
     return Settings(config.unit, config.operating_point)
 
 
-def describe(config: PredictConfig) -> ModelDescription:
+def describe(config: PredictConfig, directory: Path | None) -> ModelDescription:
     """Verify the model and hold that it knows the operating point."""
-    model = describe_model(Path(config.model_dir))
+    model = describe_model(directory or Path(config.model_dir))
     model.decision.thresholds(config.operating_point)
     return model
 
@@ -235,7 +239,7 @@ def carried_columns(
     return list(names), types
 
 
-def _prepare(config: PredictConfig, output: Path, journal: Journal) -> _Job:
+def _prepare(config: PredictConfig, output: Path, journal: Journal, directory: Path | None) -> _Job:
     layout = layout_of(config)
     if config.input == STANDARD_INPUT:
         sources = spool_standard_input(config.input_format, journal.folder / SPOOL)
@@ -247,7 +251,7 @@ def _prepare(config: PredictConfig, output: Path, journal: Journal) -> _Job:
         raise UserError(f"output: {output}: this is the input")
     fixed = output.suffix.lower() != ".jsonl"
     names, types = carried_columns(sources, layout, fixed=fixed)
-    model = describe(config)
+    model = describe(config, directory)
     columns = Columns(
         model.codebook, model_name(model), carried_names(names, model.codebook), types
     )
@@ -382,7 +386,7 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
             "bytes": job.sources.bytes,
             "digest": job.sources.digest,
         },
-        "model": model_facts(job.model, job.engine),
+        "model": model_facts(job.model, job.config.model_dir, job.engine),
         "settings": asdict(job.config),
         "counts": asdict(outcome.counts),
         "this_run": {
@@ -395,10 +399,10 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def model_facts(model: ModelDescription, engine: str) -> dict[str, str]:
-    """Return what a manifest says of the model."""
+def model_facts(model: ModelDescription, named: str, engine: str) -> dict[str, str]:
+    """Return what a manifest says of a model, which the user named `named`."""
     return {
-        "path": str(model.directory),
+        "path": named,
         "name": model.name,
         "kind": model.kind,
         "engine": engine,

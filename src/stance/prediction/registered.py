@@ -15,8 +15,8 @@ _SCHEMES = ("models:/", "runs:/")
 
 
 @contextlib.contextmanager
-def model_at_hand(config: PredictConfig) -> Iterator[None]:
-    """Let `model_dir` be a folder while the block runs, whatever names the model.
+def model_at_hand(config: PredictConfig) -> Iterator[Path]:
+    """Yield the folder of the model that `model_dir` names; a fetched one lasts for the block.
 
     The registry is that of `MLFLOW_TRACKING_URI`, or else of `models/mlflow.db`.
 
@@ -24,11 +24,10 @@ def model_at_hand(config: PredictConfig) -> Iterator[None]:
         UserError: the model cannot be fetched.
     """
     if not config.model_dir.startswith(_SCHEMES):
-        yield
+        yield Path(config.model_dir)
         return
     from stance.tracking import Store, fetch_model
 
     store = Store("mlflow", os.environ.get("MLFLOW_TRACKING_URI", ""), "", Path("models"))
     with tempfile.TemporaryDirectory(prefix="stance-model-") as folder:
-        config.model_dir = str(fetch_model(store, config.model_dir, Path(folder)))
-        yield
+        yield fetch_model(store, config.model_dir, Path(folder))

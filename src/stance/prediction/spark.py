@@ -88,8 +88,12 @@ class _Input:
     digest: str | None
 
 
-def predict_on_spark(config: PredictConfig) -> SparkOutcome:
+def predict_on_spark(config: PredictConfig, directory: Path | None = None) -> SparkOutcome:
     """Label every sentence of Parquet files on a Spark master.
+
+    Args:
+        config: what to predict, and how.
+        directory: the model's folder, where it is not `model_dir` itself but was fetched from it.
 
     Raises:
         UserError: Spark, the input, the output, the model or a setting cannot be used.
@@ -97,7 +101,7 @@ def predict_on_spark(config: PredictConfig) -> SparkOutcome:
     began = time.monotonic()
     output = _check_output(config)
     sources = _local_sources(config)
-    model = describe(config)
+    model = describe(config, directory)
     if config.cascade:
         check_first_stage(model.directory)
     engine = _worker_engine(model, config.spark.engine)
@@ -557,7 +561,7 @@ def _manifest(
             "ignored": list(found.ignored),
             "digest": found.digest,
         },
-        "model": model_facts(model, engine),
+        "model": model_facts(model, config.model_dir, engine),
         "settings": asdict(config),
         "counts": asdict(outcome.counts),
         "this_run": {

@@ -33,21 +33,26 @@ PALETTE = ("red", "yellow", "green", "magenta", "cyan", "blue")
 _WIDTH = 120
 
 
-def show(config: PredictConfig) -> None:
+def show(config: PredictConfig, directory: Path | None = None) -> None:
     """Label every sentence of the input and print one table for each document.
+
+    Args:
+        config: what to predict, and how.
+        directory: the model's folder, where it is not `model_dir` itself but was fetched from it.
 
     Raises:
         UserError: the input, the model or a setting cannot be used.
     """
     if config.input != STANDARD_INPUT:
-        _show(config, find_sources(config.input))
+        _show(config, find_sources(config.input), directory)
         return
     with tempfile.TemporaryDirectory(prefix="stance-") as folder:
-        _show(config, spool_standard_input(config.input_format, Path(folder) / "input"))
+        sources = spool_standard_input(config.input_format, Path(folder) / "input")
+        _show(config, sources, directory)
 
 
-def _show(config: PredictConfig, sources: Sources) -> None:
-    description = describe(config)
+def _show(config: PredictConfig, sources: Sources, directory: Path | None) -> None:
+    description = describe(config, directory)
     layout = layout_of(config)
     model = load_described(description, config.engine, cascade=config.cascade)
     console = Console()
