@@ -135,12 +135,12 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    words = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", ":", ".", "none"}
+    words = {":", ".", "none"}
     for phrase in [*ACTORS, *OBJECTS, *NEUTRAL, "in report and", *WORDS]:
         words |= set(phrase.lower().split())
     for verbs in WORDS.values():
         words |= set(verbs)
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = {word: i for i, word in enumerate([*specials, *sorted(words - set(specials))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -156,6 +156,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
+        mask_token="[MASK]",
         model_max_length=64,
     ).save_pretrained(folder)
     torch.manual_seed(0)

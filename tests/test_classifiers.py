@@ -1,5 +1,7 @@
 """One contract for all classifiers, under a multi-label and a single-label codebook."""
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -179,6 +181,44 @@ def test_the_transformer_reports_its_epochs(
     classifier.fit(toy["train"], toy["validation"], log)
     assert seen["train/loss"] == [1, 2]
     assert seen["validation/epoch_average_precision_macro"] == [1, 2]
+
+
+def test_a_share_of_tokens_is_masked_anew_and_special_ones_never(
+    tiny_encoder: Path, codebook: Codebook, toy: dict[str, Split]
+) -> None:
+    from stance.classifiers.finetuning import Encoded
+
+    classifier = TransformerClassifier(codebook, checkpoint=str(tiny_encoder), cues=False)
+    classifier.model, classifier.tokenizer = classifier.read_checkpoint()
+    mask, special = classifier.tokenizer.mask_token_id, set(classifier.tokenizer.all_special_ids)
+    torch.manual_seed(0)
+    rows = Encoded(classifier, toy["train"], mask_rate=0.5)
+    passes = [[rows[i]["input_ids"] for i in range(len(rows))] for _ in range(2)]
+    assert passes[0] != passes[1]
+    ordinary = masked = 0
+    for before, after in zip(rows.ids * 2, [*passes[0], *passes[1]], strict=True):
+        for old, new in zip(before, after, strict=True):
+            assert new == old or (new == mask and old not in special)
+            ordinary += old not in special
+            masked += new != old
+    assert abs(masked / ordinary - 0.5) < 0.05
+    plain = Encoded(classifier, toy["train"])
+    assert [plain[i]["input_ids"] for i in range(len(plain))] == plain.ids
+
+
+def test_masking_needs_a_mask_token(
+    tiny_encoder: Path, codebook: Codebook, toy: dict[str, Split], tmp_path: Path
+) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(tiny_encoder, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("mask_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    classifier = TransformerClassifier(
+        codebook, checkpoint=str(folder), finetuning=Finetuning(mask_rate=0.15)
+    )
+    with pytest.raises(UserError, match=r"no mask token; set model\.mask_rate=0"):
+        classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
 
 
 def test_checkpoints_are_refused_with_a_reason(tmp_path: Path, codebook: Codebook) -> None:

@@ -55,6 +55,7 @@ def build_classifier(config: ModelConfig, codebook: Codebook, seed: int) -> Clas
                     patience=config.patience,
                     label_smoothing=config.label_smoothing,
                     cue_dropout=config.cue_dropout,
+                    mask_rate=config.mask_rate,
                     freeze_embeddings=config.freeze_embeddings,
                     seed=seed,
                 ),

@@ -33,6 +33,7 @@ from stance.classifiers.transformer import (
     sentence_logits,
 )
 from stance.corpus.examples import Split
+from stance.errors import UserError
 from stance.text.normalize import normalize
 
 _STRETCH = 50
@@ -44,8 +45,16 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
 
     The best epoch is the one with the highest macro average precision on validation: it needs no
     threshold, and thresholds are fitted later.
+
+    Raises:
+        UserError: tokens are to be masked, but the tokenizer has no mask token.
     """
     settings = classifier.finetuning
+    if settings.mask_rate and classifier.tokenizer.mask_token_id is None:
+        raise UserError(
+            f"mask_rate: the tokenizer of {classifier.checkpoint!r} has no mask token; "
+            f"set model.mask_rate=0"
+        )
     set_seed(settings.seed)
     if settings.freeze_embeddings:
         for parameter in classifier.model.get_input_embeddings().parameters():
@@ -54,7 +63,7 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
         trainer = _LengthTrainer(
             model=classifier.model,
             args=_arguments(settings, folder),
-            train_dataset=Encoded(classifier, train, settings.cue_dropout),
+            train_dataset=Encoded(classifier, train, settings.cue_dropout, settings.mask_rate),
             eval_dataset=Encoded(classifier, validation),
             data_collator=_Collator(classifier.tokenizer),
             smoothing=settings.label_smoothing,
@@ -75,13 +84,21 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
 class Encoded(Dataset[dict[str, Any]]):
     """A split as token ids and targets, encoded once.
 
-    A share `cue_dropout` of the rows is given without the cue words before it.
+    A share `cue_dropout` of the rows is given without the cue words before it, and a share
+    `mask_rate` of the tokens, special ones apart, as the mask token: anew at every access.
     """
 
     def __init__(
-        self, classifier: TransformerClassifier, split: Split, cue_dropout: float = 0.0
+        self,
+        classifier: TransformerClassifier,
+        split: Split,
+        cue_dropout: float = 0.0,
+        mask_rate: float = 0.0,
     ) -> None:
         self.ids = classifier.encode(split.texts)
+        self.mask_rate = mask_rate
+        self.mask_id = classifier.tokenizer.mask_token_id
+        self.special_ids = frozenset(classifier.tokenizer.all_special_ids)
         self.cue_dropout = cue_dropout if classifier.cues else 0.0
         if self.cue_dropout:
             self.bare = classifier.tokenize([normalize(text) for text in split.texts])
@@ -95,7 +112,18 @@ class Encoded(Dataset[dict[str, Any]]):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         bare = self.cue_dropout and float(torch.rand(())) < self.cue_dropout
-        return {"input_ids": self.bare[row] if bare else self.ids[row], "labels": self.targets[row]}
+        ids = self.bare[row] if bare else self.ids[row]
+        return {
+            "input_ids": self._masked(ids) if self.mask_rate else ids,
+            "labels": self.targets[row],
+        }
+
+    def _masked(self, ids: list[int]) -> list[int]:
+        drawn = (torch.rand(len(ids)) < self.mask_rate).tolist()
+        return [
+            self.mask_id if is_drawn and number not in self.special_ids else number
+            for number, is_drawn in zip(ids, drawn, strict=True)
+        ]
 
 
 class _Collator:

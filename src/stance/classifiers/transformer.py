@@ -50,7 +50,8 @@ class Finetuning:
     """How an encoder is fine-tuned; names and units as the field uses them.
 
     `cue_dropout` is the share of training sentences that are shown without the cue words before
-    them, anew each epoch, so that the encoder learns to read the sentence itself.
+    them, `mask_rate` the share of tokens that are hidden behind the mask token, both anew each
+    epoch, so that the encoder learns to read the whole sentence.
     """
 
     learning_rate: float = 1e-4
@@ -63,6 +64,7 @@ class Finetuning:
     patience: int = 2
     label_smoothing: float = 0.0
     cue_dropout: float = 0.0
+    mask_rate: float = 0.0
     freeze_embeddings: bool = True
     seed: int = 1
 
