@@ -15,6 +15,7 @@ from conftest import ACTORS, OBJECTS, ROOT
 from test_prediction import configure, rows
 
 from stance import exports
+from stance.classifiers.cascade import FirstStage
 from stance.classifiers.encoding import SentenceEncoder
 from stance.classifiers.engines import EXPORTS, ONNX, ONNX_INT8, TORCH
 from stance.codebook import Codebook
@@ -248,6 +249,11 @@ class TestFirstStage:
         assert settling.settled == 1.0
         assert settling.lost_interval[0] < 0.01 < settling.lost_interval[1]
         assert -0.005 <= settling.f1_macro_change.value < 0
+
+    def test_one_of_another_version_is_refused(self, codebook: Codebook, tmp_path: Path) -> None:
+        (tmp_path / "first-stage.json").write_text('{"weights": {}, "cutoff": 0.0, "rates": []}')
+        with pytest.raises(UserError, match="of another version; train the model again"):
+            FirstStage.load(tmp_path, codebook)
 
     def test_a_model_without_one_says_so(self, rules_model: Path, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_text("A.")

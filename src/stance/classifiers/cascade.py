@@ -90,8 +90,14 @@ class FirstStage:
 
     @classmethod
     def load(cls, directory: Path, codebook: Codebook) -> "FirstStage":
-        """Read a stage that `save` wrote."""
+        """Read a stage that `save` wrote.
+
+        Raises:
+            UserError: another version wrote it.
+        """
         values: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        if not {"cutoff", "rates", "weights", "words", "runs"} <= values.keys():
+            raise UserError(f"{directory / FILE}: of another version; train the model again")
         return cls(
             CueMatcher(codebook),
             values["words"],
