@@ -67,6 +67,11 @@ class Cue:
     text: str
     blocked: str | None
 
+    @property
+    def feature(self) -> str:
+        """Name of the column of `CueMatcher.features` in which the cue counts."""
+        return f"{self.label}/{self.name}/{'blocked' if self.blocked else 'fired'}"
+
 
 @dataclass(frozen=True)
 class _Condition:
@@ -172,8 +177,7 @@ class CueMatcher:
         values = np.zeros((len(texts), len(self.feature_names)), dtype=np.float32)
         for row, text in enumerate(texts):
             for cue in self.find(text):
-                state = "blocked" if cue.blocked else "fired"
-                values[row, self._column[f"{cue.label}/{cue.name}/{state}"]] = 1
+                values[row, self._column[cue.feature]] = 1
         return values
 
 

@@ -8,7 +8,6 @@ Which score is low enough is chosen on validation, see `stance.exports`.
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,9 +68,8 @@ class FirstStage:
 
     def _score(self, text: str) -> float:
         weights = self.weights
-        score = weights[""] + _CUE * sum(
-            weights.get(name, 0.0) for name in _cues(text, self.matcher)
-        )
+        fired = dict.fromkeys(cue.feature for cue in self.matcher.find(text))
+        score = weights[""] + _CUE * sum(weights.get(name, 0.0) for name in fired)
         lowered = text.lower()
         return score + _part(_words(lowered), self.words) + _part(_runs(lowered), self.runs)
 
@@ -124,57 +122,33 @@ def check_first_stage(directory: Path) -> None:
 def fit_first_stage(train: Split) -> FirstStage:
     """Learn from the training split which sentences carry any label."""
     from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     matcher = CueMatcher(train.codebook)
     texts = [normalize(text) for text in train.texts]
-    cues = [sorted(set(_cues(text, matcher))) for text in texts]
-    names = sorted({name for row in cues for name in row})
-    place = {name: number for number, name in enumerate(names)}
-    fired = sparse.lil_matrix((len(texts), len(names)))
-    for number, row in enumerate(cues):
-        fired[number, [place[name] for name in row]] = _CUE
+    words = TfidfVectorizer(analyzer=_words, min_df=_FEWEST)
+    runs = TfidfVectorizer(analyzer=_runs, min_df=_FEWEST_RUNS)
     lowered = [text.lower() for text in texts]
-    words, word_rarity = _matrix([_words(text) for text in lowered], _FEWEST)
-    runs, run_rarity = _matrix([_runs(text) for text in lowered], _FEWEST_RUNS)
+    grams = [vectorizer.fit_transform(lowered) for vectorizer in (words, runs)]
+    fired = sparse.csr_matrix(matcher.features(texts) * _CUE)
     model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=2000)
-    model.fit(sparse.hstack([words, runs, fired]).tocsr(), train.gold.any(axis=1))
+    model.fit(sparse.hstack([*grams, fired]).tocsr(), train.gold.any(axis=1))
     learnt = iter(map(float, model.coef_[0]))
     return FirstStage(
         matcher=matcher,
-        words=_weighted(word_rarity, learnt),
-        runs=_weighted(run_rarity, learnt),
-        weights={name: next(learnt) for name in names} | {"": float(model.intercept_[0])},
+        words=_weighted(words, learnt),
+        runs=_weighted(runs, learnt),
+        weights={name: next(learnt) for name in matcher.feature_names}
+        | {"": float(model.intercept_[0])},
     )
 
 
-def _matrix(rows: Sequence[set[str]], fewest: int) -> tuple[Any, dict[str, float]]:
-    """Return tf-idf rows of length one, and the inverse document frequencies of the columns."""
-    from scipy import sparse
-
-    counts = Counter(gram for row in rows for gram in row)
-    inverse = {
-        gram: math.log((1 + len(rows)) / (1 + count)) + 1
-        for gram, count in sorted(counts.items())
-        if count >= fewest
-    }
-    column = {gram: number for number, gram in enumerate(inverse)}
-    values: list[float] = []
-    columns: list[int] = []
-    ends = [0]
-    for row in rows:
-        found = sorted(gram for gram in row if gram in inverse)
-        length = math.sqrt(sum(inverse[gram] ** 2 for gram in found))
-        values += [inverse[gram] / length for gram in found]
-        columns += [column[gram] for gram in found]
-        ends.append(len(columns))
-    return sparse.csr_matrix((values, columns, ends), (len(rows), len(inverse))), inverse
-
-
-def _weighted(inverse: Mapping[str, float], learnt: Iterator[float]) -> Grams:
+def _weighted(vectorizer: Any, learnt: Iterator[float]) -> Grams:
+    rarities = zip(vectorizer.get_feature_names_out(), map(float, vectorizer.idf_), strict=True)
     return {
         gram: (round(rarity**2, _DIGITS), round(next(learnt) * rarity, _DIGITS))
-        for gram, rarity in inverse.items()
+        for gram, rarity in rarities
     }
 
 
@@ -193,11 +167,3 @@ def _words(lowered: str) -> set[str]:
 
 def _runs(lowered: str) -> set[str]:
     return {lowered[place : place + _RUN] for place in range(len(lowered) - _RUN + 1)}
-
-
-def _cues(text: str, matcher: CueMatcher) -> Iterator[str]:
-    """Yield the names of the cue rules that fire or are blocked; words hold no stroke."""
-    return (
-        f"{cue.label}/{cue.name}/{'blocked' if cue.blocked else 'fired'}"
-        for cue in {(c.label, c.name, bool(c.blocked)): c for c in matcher.find(text)}.values()
-    )
