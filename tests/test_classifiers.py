@@ -131,6 +131,14 @@ def test_exact_explanations_add_up_to_the_score(
     assert sum(v for _, v in rules.explain(text, label)) == pytest.approx(-np.log(1 - p))
 
 
+def test_n_grams_that_no_sentences_share_are_asked_for_in_one_line(
+    codebook: Codebook, toy: dict[str, Split]
+) -> None:
+    classifier = TfidfClassifier(codebook, min_df=10_000)
+    with pytest.raises(UserError, match=r"^model\.min_df=10000: .* training sentences; lower it$"):
+        classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
+
+
 def test_training_twice_gives_the_same(
     build: Build, fitted: Classifier, codebook: Codebook, toy: dict[str, Split]
 ) -> None:

@@ -25,7 +25,7 @@ from stance.decision import fit_decision
 from stance.errors import UserError
 from stance.evaluation.metrics import Judged
 from stance.exports import choose_cutoff, measure, speed_up
-from stance.model import load_model, verify
+from stance.model import load_model, seal, verify
 from stance.prediction.batch import predict
 
 
@@ -249,6 +249,21 @@ class TestFirstStage:
         assert settling.settled == 1.0
         assert settling.lost_interval[0] < 0.01 < settling.lost_interval[1]
         assert -0.005 <= settling.f1_macro_change.value < 0
+
+    def test_there_is_none_where_every_sentence_carries_a_label(
+        self, encoder_model: Path, tmp_path: Path, toy: dict[str, Split]
+    ) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(encoder_model, copy)
+        (copy / "first-stage.json").unlink()
+        seal(copy)
+        train = toy["train"]
+        labelled = tuple(example for example in train.examples if example.labels)
+        _, found = speed_up(copy, Split("train", labelled, train.codebook), toy["validation"])
+        assert [parity.engine for parity in found] == [ONNX, ONNX_INT8]
+        assert load_model(copy, ONNX_INT8).probabilities(["A."]).shape == (1, 2)
+        with pytest.raises(UserError, match="has no first stage"):
+            load_model(copy, ONNX_INT8, cascade=True)
 
     def test_one_of_another_version_is_refused(self, codebook: Codebook, tmp_path: Path) -> None:
         (tmp_path / "first-stage.json").write_text('{"weights": {}, "cutoff": 0.0, "rates": []}')

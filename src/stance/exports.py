@@ -99,7 +99,8 @@ def speed_up(directory: Path, train: Split, validation: Split) -> tuple[str, lis
     """Add ONNX exports and a first stage to a saved transformer.
 
     An export that loses more than `TOLERANCE` of macro F1 is left out; its figures are kept. A
-    single-label codebook has no sentences without a label, and so no first stage.
+    first stage learns from sentences without a label: where there are none, as under a
+    single-label codebook, there is no first stage.
 
     Args:
         directory: the saved model.
@@ -107,7 +108,7 @@ def speed_up(directory: Path, train: Split, validation: Split) -> tuple[str, lis
         validation: the split on which all is measured.
 
     Returns:
-        The model's new digest, and a `Parity` for each export and a `Settling`.
+        The model's new digest, a `Parity` for each export, and a `Settling` of the first stage.
 
     Raises:
         UserError: the model is no transformer, or cannot be exported.
@@ -126,7 +127,7 @@ def speed_up(directory: Path, train: Split, validation: Split) -> tuple[str, lis
         found: list[Any] = _add_exports(
             original, beside, description, train.texts, validation, expected
         )
-        if description.codebook.multi_label:
+        if not train.gold.any(axis=1).all():
             found.append(
                 _add_first_stage(beside, description.decision, train, validation, expected)
             )

@@ -114,8 +114,8 @@ def check_first_stage(directory: Path) -> None:
     """
     if not (directory / FILE).exists():
         raise UserError(
-            f"cascade: {directory} has no first stage; multi-label transformers get one when they "
-            f"are trained with model.export=true"
+            f"cascade: {directory} has no first stage; a transformer gets one when it is trained "
+            f"with model.export=true on sentences of which some carry no label"
         )
 
 

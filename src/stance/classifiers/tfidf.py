@@ -20,6 +20,7 @@ from stance.classifiers.explanations import Explanation
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.cues import CueMatcher
+from stance.errors import UserError
 from stance.text.normalize import normalize
 
 _WEIGHTS = "tfidf.skops"
@@ -75,6 +76,7 @@ class TfidfClassifier:
         self.codebook = codebook
         self.cues = cues
         self.cue_weight = cue_weight
+        self.min_df = min_df
         parts = [
             (
                 "word",
@@ -102,8 +104,18 @@ class TfidfClassifier:
         self._matcher = CueMatcher(codebook) if cues else None
 
     def fit(self, train: Split, validation: Split, log: Log) -> None:
-        """Learn n-gram weights from `train`; nothing is stopped early, `validation` is unused."""
-        self.vectorizer.fit([normalize(text) for text in train.texts])
+        """Learn n-gram weights from `train`; nothing is stopped early, `validation` is unused.
+
+        Raises:
+            UserError: no n-gram stands in `min_df` training sentences.
+        """
+        try:
+            self.vectorizer.fit([normalize(text) for text in train.texts])
+        except ValueError as error:  # of an empty vocabulary: sentences are strings by then
+            raise UserError(
+                f"model.min_df={self.min_df}: there are too few n-grams that stand in so many of "
+                f"the {len(train)} training sentences; lower it"
+            ) from error
         self.regression.fit(self.features(train.texts), train.gold)
 
     def features(self, texts: Sequence[str]) -> sparse.csr_matrix:
