@@ -76,7 +76,6 @@ class TfidfClassifier:
         self.codebook = codebook
         self.cues = cues
         self.cue_weight = cue_weight
-        self.min_df = min_df
         parts = [
             (
                 "word",
@@ -112,8 +111,9 @@ class TfidfClassifier:
         try:
             self.vectorizer.fit([normalize(text) for text in train.texts])
         except ValueError as error:  # of an empty vocabulary: sentences are strings by then
+            min_df = self.vectorizer.get_params()["word__min_df"]
             raise UserError(
-                f"model.min_df={self.min_df}: there are too few n-grams that stand in so many of "
+                f"model.min_df={min_df}: there are too few n-grams that stand in so many of "
                 f"the {len(train)} training sentences; lower it"
             ) from error
         self.regression.fit(self.features(train.texts), train.gold)
