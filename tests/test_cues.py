@@ -52,6 +52,25 @@ FOUND = [
     ("condemnation", "accuse", "Accusing the miners of arson, he left.", "Accusing"),
     ("condemnation", "accuse", "Norway rejected the accusations.", "accusations"),
     ("condemnation", "stand_accused", "The regime has long been accused of cruelty.", "accused"),
+    (
+        "threat",
+        "vow",
+        "The Tamale growers vowed to make the Workers' Party of Oran pay for the fire.",
+        "vowed",
+    ),
+    (
+        "threat",
+        "threaten_with",
+        "Canada threatened the metalworkers' union of the city of Turin with a boycott.",
+        "threatened",
+    ),
+    (
+        "mediation",
+        "call_for_dialogue",
+        "Rome called on the port authority of Beira and its rivals to settle their differences at "
+        "the negotiating table.",
+        "called",
+    ),
     ("condemnation", "allege", "The party alleges that the count was rigged.", "alleges"),
     ("condemnation", "charge_with", "Lima charged Quito with arming the gang.", "charged"),
     ("condemnation", "blame", "Villagers blamed the dam company.", "blamed"),
