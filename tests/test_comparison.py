@@ -449,6 +449,17 @@ def test_a_refusal_exits_with_3_and_names_the_gate(saved: Path) -> None:
     assert not (saved / "models/champion").exists()
 
 
+def test_models_that_differ_in_their_cue_rules_are_compared(saved: Path) -> None:
+    model = load_model(saved / "models/tfidf")
+    codebook = replace(model.codebook, patterns={**model.codebook.patterns, "spare": "rain"})
+    other = StanceModel("other", model.classifier, model.decision, codebook)
+    other.save(saved / "models/other", "# card\n")
+    config = configure(saved, f"data_file={saved / 'test.jsonl'}", models="tfidf,other")
+    (difference,) = evaluate(config).comparison.differences
+    assert (difference.first, difference.second) == ("tfidf", "other")
+    assert difference.difference.value == 0
+
+
 def test_models_of_different_codebooks_are_not_compared(
     saved: Path, single_codebook: Codebook, tmp_path: Path
 ) -> None:

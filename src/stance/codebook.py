@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,11 @@ class Codebook:
         """SHA-256 of the codebook's content, whatever the file's layout and comments."""
         canonical = json.dumps(self.to_mapping(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def without_cues(self) -> "Codebook":
+        """Return what people label by: everything but the cue rules, which only models look at."""
+        bare = tuple(replace(label, cues=()) for label in self.labels)
+        return replace(self, labels=bare, patterns={})
 
     def show(self, labels: Sequence[str]) -> str:
         """Write a label set for a reader: names joined by commas, or `none`."""

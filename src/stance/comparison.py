@@ -56,8 +56,8 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
         reference: a saved model to compare all others with; the first one named if omitted.
 
     Raises:
-        UserError: a model or the file cannot be used, models have different codebooks, or one of
-            them was trained on sentences of the file.
+        UserError: a model or the file cannot be used, models have different codebooks (cue rules
+            apart), or one of them was trained on sentences of the file.
     """
     directories = _directories(config.models, reference)
     models = load_models(directories)
@@ -182,7 +182,7 @@ def load_models(directories: Mapping[str, Path]) -> dict[str, StanceModel]:
     models = {name: load_model(directory) for name, directory in directories.items()}
     reference, *others = models.values()
     for other in others:
-        if other.codebook.digest != reference.codebook.digest:
+        if other.codebook.without_cues() != reference.codebook.without_cues():
             raise UserError(
                 f"models: {reference.name!r} and {other.name!r} were trained under different "
                 f"codebooks ({reference.codebook.name} {reference.codebook.version}, "
