@@ -20,6 +20,7 @@ from stance.classifiers.finetuning import (
     LengthBatches,
     build_optimizer,
     finetune,
+    freeze,
     sentence_loss,
 )
 from stance.classifiers.transformer import (
@@ -46,7 +47,7 @@ def bare_loop(classifier: TransformerClassifier, train: Split) -> None:
     settings, model = classifier.finetuning, classifier.model
     data = Encoded(classifier, train)
     batches = LengthBatches([len(ids) for ids in data.ids], settings.batch_size, settings.seed)
-    model.get_input_embeddings().requires_grad_(not settings.freeze_embeddings)
+    freeze(model, settings)
     optimizer = build_optimizer(model, settings)
     steps = settings.epochs * len(batches)
     schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)

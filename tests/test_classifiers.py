@@ -229,6 +229,45 @@ def test_masking_needs_a_mask_token(
         classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
 
 
+def test_frozen_layers_keep_what_pretraining_gave_them(
+    tiny_encoder: Path, codebook: Codebook, toy: dict[str, Split]
+) -> None:
+    def trained(frozen_layers: int) -> dict[str, torch.Tensor]:
+        settings = Finetuning(learning_rate=3e-3, epochs=1, frozen_layers=frozen_layers)
+        classifier = TransformerClassifier(
+            codebook, checkpoint=str(tiny_encoder), cues=False, finetuning=settings
+        )
+        classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
+        assert all(parameter.requires_grad for parameter in classifier.model.parameters())
+        return dict(classifier.model.base_model.named_parameters())
+
+    before = dict(
+        TransformerClassifier(codebook, checkpoint=str(tiny_encoder))
+        .read_checkpoint()[0]
+        .base_model.named_parameters()
+    )
+    for frozen_layers in (0, 1):
+        after = trained(frozen_layers)
+        moved = {name for name in after if not torch.equal(before[name], after[name])}
+        in_layer = {
+            layer: {name for name in after if f"layer.{layer}." in name} for layer in (0, 1)
+        }
+        assert in_layer[1] <= moved
+        assert bool(in_layer[0] & moved) == (frozen_layers == 0)
+        assert ("embeddings.LayerNorm.weight" in moved) == (frozen_layers == 0)
+        assert "embeddings.word_embeddings.weight" not in moved
+
+
+def test_a_layer_must_be_left_to_train(
+    tiny_encoder: Path, codebook: Codebook, toy: dict[str, Split]
+) -> None:
+    classifier = TransformerClassifier(
+        codebook, checkpoint=str(tiny_encoder), finetuning=Finetuning(frozen_layers=2)
+    )
+    with pytest.raises(UserError, match="frozen_layers: 2 of 2 layers leave none to train"):
+        classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
+
+
 def test_checkpoints_are_refused_with_a_reason(tmp_path: Path, codebook: Codebook) -> None:
     def refuse(**settings: str) -> str:
         with pytest.raises(UserError) as caught:

@@ -96,6 +96,7 @@ class TransformerConfig(ModelConfig):
     cue_dropout: float = limited(low=0, high=1)
     mask_rate: float = limited(low=0, high=1)
     freeze_embeddings: bool = MISSING
+    frozen_layers: int = limited(low=0)
     export: bool = MISSING
 
 

@@ -57,6 +57,7 @@ def build_classifier(config: ModelConfig, codebook: Codebook, seed: int) -> Clas
                     cue_dropout=config.cue_dropout,
                     mask_rate=config.mask_rate,
                     freeze_embeddings=config.freeze_embeddings,
+                    frozen_layers=config.frozen_layers,
                     seed=seed,
                 ),
             )

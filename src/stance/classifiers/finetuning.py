@@ -47,7 +47,8 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
     threshold, and thresholds are fitted later.
 
     Raises:
-        UserError: tokens are to be masked, but the tokenizer has no mask token.
+        UserError: tokens are to be masked, but the tokenizer has no mask token; or no layer is
+            left to train.
     """
     settings = classifier.finetuning
     if settings.mask_rate and classifier.tokenizer.mask_token_id is None:
@@ -56,9 +57,7 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
             f"set model.mask_rate=0"
         )
     set_seed(settings.seed)
-    if settings.freeze_embeddings:
-        for parameter in classifier.model.get_input_embeddings().parameters():
-            parameter.requires_grad = False
+    freeze(classifier.model, settings)
     with tempfile.TemporaryDirectory(prefix="stance-finetuning-") as folder:
         trainer = _LengthTrainer(
             model=classifier.model,
@@ -237,6 +236,25 @@ def _arguments(settings: Finetuning, folder: str) -> TrainingArguments:
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
+
+
+def freeze(model: Any, settings: Finetuning) -> None:
+    """Exclude from training what `freeze_embeddings` and `frozen_layers` name.
+
+    Raises:
+        UserError: no layer is left to train.
+    """
+    layers = model.config.num_hidden_layers
+    if settings.frozen_layers >= layers:
+        raise UserError(
+            f"frozen_layers: {settings.frozen_layers} of {layers} layers leave none to train"
+        )
+    if settings.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
+    if settings.frozen_layers:
+        for name, parameter in model.base_model.named_parameters():
+            if _depth(name, layers) <= settings.frozen_layers:
+                parameter.requires_grad = False
 
 
 def build_optimizer(model: Any, settings: Finetuning) -> torch.optim.Optimizer:

@@ -51,7 +51,9 @@ class Finetuning:
 
     `cue_dropout` is the share of training sentences that are shown without the cue words before
     them, `mask_rate` the share of tokens that are hidden behind the mask token, both anew each
-    epoch, so that the encoder learns to read the whole sentence.
+    epoch, so that the encoder learns to read the whole sentence. `freeze_embeddings` holds the word
+    vectors as pretraining left them, `frozen_layers` all embeddings and that many of the lowest
+    layers, which makes training faster.
     """
 
     learning_rate: float = 1e-4
@@ -66,6 +68,7 @@ class Finetuning:
     cue_dropout: float = 0.0
     mask_rate: float = 0.0
     freeze_embeddings: bool = True
+    frozen_layers: int = 0
     seed: int = 1
 
 
