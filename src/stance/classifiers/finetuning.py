@@ -247,7 +247,8 @@ def freeze(model: Any, settings: Finetuning) -> None:
     layers = model.config.num_hidden_layers
     if settings.frozen_layers >= layers:
         raise UserError(
-            f"frozen_layers: {settings.frozen_layers} of {layers} layers leave none to train"
+            f"model.frozen_layers={settings.frozen_layers}: the encoder has {layers} layers, "
+            f"and one at least must be left to train"
         )
     if settings.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
