@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from test_prediction import configure
 
+from stance.config import PredictConfig
 from stance.errors import UserError
 from stance.model import seal
 from stance.prediction import batch
@@ -241,6 +242,17 @@ def _runs(process: int) -> bool:
         return False
 
 
+def interrupt(config: PredictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a job that stops when all its windows are finished."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(batch, "_write", stop)
+        predict(config)
+
+
 @pytest.mark.parametrize("change", ["input", "model", "setting"])
 def test_a_journal_of_another_job_is_not_taken_up(
     change: str, rules_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -251,10 +263,7 @@ def test_a_journal_of_another_job_is_not_taken_up(
     shutil.copytree(rules_model, model)
     (tmp_path / "a.txt").write_text("The mayor praised it.")
     config = configure(input=tmp_path / "a.txt", output=tmp_path / "o.jsonl", model_dir=model)
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "_write", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            predict(config)
+    interrupt(config, monkeypatch)
     assert (tmp_path / ".o.jsonl.stance").exists()
     match change:
         case "input":
@@ -272,12 +281,39 @@ def test_a_job_taken_up_unchanged_scores_nothing(
 ) -> None:
     (tmp_path / "a.txt").write_text("The mayor praised it.")
     config = configure(input=tmp_path / "a.txt", output=tmp_path / "o.jsonl", model_dir=rules_model)
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "_write", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            predict(config)
+    interrupt(config, monkeypatch)
     outcome = predict(config)
     assert (outcome.resumed, outcome.scored, outcome.counts.sentences) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"input": "nowhere.csv"},
+        {"text_column": "txet"},
+        {"model_dir": "nowhere"},
+        {"operating_point": "best"},
+    ],
+)
+def test_a_mistake_on_the_way_costs_no_finished_window(
+    mistake: dict[str, str], rules_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_text("text\nThe mayor praised it.\n")
+    config = configure(input=tmp_path / "a.csv", output=tmp_path / "o.jsonl", model_dir=rules_model)
+    interrupt(config, monkeypatch)
+    with pytest.raises(UserError):
+        predict(dataclasses.replace(config, **mistake))  # type: ignore[arg-type]
+    assert predict(config).resumed == 1
+
+
+def test_an_output_spelt_another_way_is_the_same_job(
+    rules_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("The mayor praised it.")
+    config = configure(input=tmp_path / "a.txt", output=tmp_path / "o.jsonl", model_dir=rules_model)
+    interrupt(config, monkeypatch)
+    config.output = f"{tmp_path}/../{tmp_path.name}/o.jsonl"
+    assert predict(config).resumed == 1
 
 
 def test_a_torn_piece_is_scored_again(
@@ -286,18 +322,11 @@ def test_a_torn_piece_is_scored_again(
     (tmp_path / "a.txt").write_text("The mayor praised it.")
     config = configure(input=tmp_path / "a.txt", output=tmp_path / "o.jsonl", model_dir=rules_model)
     expected = predict(config).output.read_bytes()
-    with monkeypatch.context() as patched:
-        patched.setattr(batch, "_write", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            predict(config)
+    interrupt(config, monkeypatch)
     (piece,) = (tmp_path / ".o.jsonl.stance").glob("*.piece")
     piece.write_bytes(piece.read_bytes()[:-5])
     outcome = predict(config)
     assert (outcome.resumed, outcome.output.read_bytes()) == (0, expected)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def test_two_jobs_on_one_output_do_not_mix(rules_model: Path, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def _prepare(config: PredictConfig, output: Path, journal: Journal, directory: P
 def _key(job: _Job) -> dict[str, Any]:
     """Return what decides the output's bytes: windows of a job with another key are no use."""
     settings = asdict(job.config)
-    for name in ("input", "model_dir", "workers", "spark"):
+    for name in ("input", "output", "model_dir", "workers", "spark"):
         del settings[name]
     settings["engine"] = job.engine
     return {

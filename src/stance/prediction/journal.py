@@ -90,8 +90,8 @@ class Journal:
             self.folder.rmdir()
 
     def remove_if_empty(self) -> None:
-        """Remove the journal of a job that has finished no window."""
-        if not self._finished and self.folder.exists():
+        """Remove the journal unless it holds a window that this job or an earlier one finished."""
+        if self.folder.exists() and not any(self.folder.glob("*.note")):
             self.remove()
 
     def _piece(self, number: int) -> Path:
