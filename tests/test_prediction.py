@@ -303,6 +303,13 @@ HOSTILE = [
     Hostile("bomb.csv.gz", lambda: gzip.compress(b"text\nGood.\n" + b" " * 150_000_000, 9), 1, 1),
     Hostile("bomb.jsonl.zst", lambda: zstandard.compress(GOOD + b" " * 300_000_000), 1, 1),
     Hostile("cut.gz.jsonl.gz", lambda: gzip.compress(GOOD * 3 + NOISE)[:-9000], 3, 1),
+    Hostile(
+        "cut-frame.jsonl.zst",
+        lambda: zstandard.compress(GOOD * 3) + zstandard.compress(GOOD)[:8],
+        3,
+        1,
+    ),
+    Hostile("cut.txt.zst", lambda: zstandard.compress(GOOD)[:-3], error="ends inside a frame"),
     Hostile("no.jsonl.gz", b"this is not gzip", error="damaged"),
     Hostile("no.txt.zst", b"this is not zstd", error="damaged"),
     Hostile("no.parquet", b"this is not parquet", error="not a Parquet file"),

@@ -10,7 +10,7 @@ import hashlib
 import io
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -25,6 +25,8 @@ _EXPANSION = 200
 """Text shrinks three to ten times, very repetitive text perhaps fifty; a bomb a thousand."""
 _EXPANSION_FREE = 16 << 20
 _CHUNK = 1 << 20
+_PACKED_CHUNK = 1 << 12
+"""Bytes of a `.zst` file unpacked at once: a bomb makes some hundred megabytes of them."""
 
 
 class DamagedSource(Exception):
@@ -186,8 +188,8 @@ class _Unpacked(io.RawIOBase):
         else:
             import zstandard
 
-            self._stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-            self._errors = (OSError, zstandard.ZstdError)
+            self._stream = _Zstd(raw, zstandard.ZstdDecompressor().decompressobj)
+            self._errors = (OSError, EOFError, zstandard.ZstdError)
 
     def readable(self) -> bool:
         return True
@@ -206,6 +208,31 @@ class _Unpacked(io.RawIOBase):
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+class _Zstd:
+    """The frames of a `.zst` stream, one behind the other; zstandard's reader misses a cut end."""
+
+    def __init__(self, raw: BinaryIO, begin_frame: Callable[[], Any]) -> None:
+        self._raw = raw
+        self._begin_frame = begin_frame
+        self._frame: Any = None
+        self._packed = b""
+        self._content = io.BytesIO()
+
+    def read1(self, size: int) -> bytes:
+        while not (content := self._content.read(size)):
+            packed = self._packed or self._raw.read(_PACKED_CHUNK)
+            if not packed:
+                if self._frame:
+                    raise EOFError("ends inside a frame")
+                return b""
+            self._frame = self._frame or self._begin_frame()
+            self._content = io.BytesIO(self._frame.decompress(packed))
+            self._packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        return content
 
 
 def _folder(folder: Path, skip: Sequence[Path]) -> Sources:
