@@ -107,6 +107,19 @@ def test_all_outputs_say_the_same(run: Callable[..., Outcome], tmp_path: Path) -
     assert (cells[3]["n"], table[3]["n"]) == ("", None)
 
 
+def test_a_later_record_does_not_write_over_our_columns(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    odd = {"text": "The mayor praised it.", "labels": 1, "input_labels": 2, "input_model": 3}
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "A.", "model": 0}}\n{json.dumps(odd)}\n')
+    _, line = run(tmp_path / "a.jsonl").output.read_text().splitlines()
+    pairs = json.loads(line, object_pairs_hook=list)
+    record = dict(pairs)
+    assert len(pairs) == len(record)
+    assert (record["labels"], record["input_labels"]) == (["praise"], 2)
+    assert (record["input_input_labels"], record["input_model"]) == (1, 3)
+
+
 def test_parquet_columns_keep_their_types(run: Callable[..., Outcome], tmp_path: Path) -> None:
     table = pa.table(
         {

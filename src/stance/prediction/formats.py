@@ -59,13 +59,19 @@ class Format(Protocol):
         """Write a whole file from its pieces."""
 
 
-def carried_names(names: Sequence[str], codebook: Codebook) -> dict[str, str]:
-    """Give input columns that bear the name of one of ours another one: `input_` before it."""
-    taken = {*names, *Columns(codebook, "", {}, {}).own}
+def carried_names(
+    names: Sequence[str], codebook: Codebook, others: Iterable[str] = ()
+) -> dict[str, str]:
+    """Give input columns that bear the name of one of ours another one: `input_` before it.
+
+    `others` are names that are as much taken as ours.
+    """
+    ours = {*Columns(codebook, "", {}, {}).own, *others}
+    taken = {*names, *ours}
     renamed: dict[str, str] = {}
     for name in names:
         new = name
-        if name in Columns(codebook, "", {}, {}).own:
+        if name in ours:
             while new in taken:
                 new = f"input_{new}"
             taken.add(new)
@@ -130,9 +136,12 @@ class JsonLines:
         stream.writelines(pieces)
 
     def _carried(self, document: Document) -> str:
+        columns = self._columns
+        known = {n: columns.carried[n] for n in document.fields if n in columns.carried}
+        more = [name for name in document.fields if name not in known]
+        names = known | carried_names(more, columns.codebook, known.values())
         return "".join(
-            f", {_quoted(self._columns.carried.get(name, name))}: {to_json(value)}"
-            for name, value in document.fields.items()
+            f", {_quoted(names[name])}: {to_json(value)}" for name, value in document.fields.items()
         )
 
 
