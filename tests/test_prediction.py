@@ -237,15 +237,29 @@ def test_formulas_are_defused_but_numbers_are_not(
     run: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("text,x\n=1+1 is said.,-5\n@SUM(A1) is said.,+1.5\n-A1 is said.,-1-cmd\n")
+    path.write_text(
+        "text,x\n=1+1 is said.,-5\n@SUM(A1) is said.,+1.5\n-A1 is said.,-1-cmd\n"
+        "A.,-1e-05\nB.,-.5\nC.,-1e5+cmd\n"
+    )
 
     def column(name: str, **values: Any) -> list[str]:
         with run(path, "o.csv", unit="sentence", **values).output.open(newline="") as stream:
             return [row[name] for row in csv.DictReader(stream)]
 
-    assert column("text") == ["'=1+1 is said.", "'@SUM(A1) is said.", "'-A1 is said."]
-    assert column("x") == ["-5", "+1.5", "'-1-cmd"]
+    assert column("text")[:3] == ["'=1+1 is said.", "'@SUM(A1) is said.", "'-A1 is said."]
+    assert column("x") == ["-5", "+1.5", "'-1-cmd", "-1e-05", "-.5", "'-1e5+cmd"]
     assert column("text", defuse_formulas=False)[0] == "=1+1 is said."
+
+
+def test_line_breaks_in_a_cell_tear_no_row_apart(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    names = ["lone\rreturn", "a\nb", "both\r\n"]
+    record = {"text": "A\rB.", **dict.fromkeys(names, "x\ry")}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    with run(tmp_path / "a.jsonl", "o.csv", unit="sentence").output.open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert {name: row[name] for name in record} == record
 
 
 def test_the_same_sentence_is_scored_once(

@@ -24,7 +24,7 @@ from stance.text.documents import Document, RawJson
 
 OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
-_FORMULA = re.compile(r"[=@\t\r\n]|[+-](?!\d+(?:[.,]\d+)*$)")
+_FORMULA = re.compile(r"[=@\t\r\n]|[+-](?!(?:\d+(?:[.,]\d+)*|\.\d+)(?:[eE][+-]?\d+)?\Z)")
 """How a cell begins that spreadsheet programs run as a formula; a signed number is none."""
 
 
@@ -148,6 +148,8 @@ class JsonLines:
 class Csv:
     """Comma-separated values with a header line.
 
+    Rows end with carriage return and line feed: only then does csv quote a cell for either.
+
     With `defuse`, a text cell that a spreadsheet would run as a formula gets an apostrophe before
     it, as spreadsheets themselves write text.
     """
@@ -160,7 +162,7 @@ class Csv:
     def piece(self, documents: Sequence[Document], scored: Scored) -> bytes:
         """Write the sentences of one window as rows."""
         stream = io.StringIO(newline="")
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = csv.writer(stream)
         codebook = self._columns.codebook
         label_sets = _LabelSets(codebook.names, codebook.show)
         for document, rows in _by_document(documents, scored):
@@ -191,7 +193,7 @@ class Csv:
         """Put a header and pieces one behind the other."""
         header = io.StringIO(newline="")
         names = [*self._columns.own, *map(self._cell, self._columns.carried.values())]
-        csv.writer(header, lineterminator="\n").writerow(names)
+        csv.writer(header).writerow(names)
         stream.write(header.getvalue().encode())
         stream.writelines(pieces)
 
