@@ -29,6 +29,7 @@ from stance.errors import UserError
 from stance.model import load_model
 from stance.prediction.batch import Outcome, predict
 from stance.prediction.progress import progress
+from stance.prediction.terminal import show
 from stance.scripts import run_script
 from stance.text.sentences import split_sentences
 
@@ -597,6 +598,39 @@ def test_without_output_a_table_is_printed(rules_model: Path, tmp_path: Path) ->
     for word in ("praise", "blame", "none", "The union waited."):
         assert word in done.stdout
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "message"),
+    [
+        ("a.csv", b"body\nA.\n", {}, "text_column: no column 'text'"),
+        ("a.csv", b"text,text\nA.,B.\n", {}, "two columns bear the same name"),
+        ("a.csv", b"text\nA.\n", {"id_column": "text"}, "id_column: 'text' is the text_column"),
+        ("a.parquet", parquet(text=["A."]), {"text_column": "body"}, "no column 'body'"),
+    ],
+)
+def test_the_columns_of_a_table_to_be_printed_are_checked(
+    name: str,
+    content: bytes,
+    columns: dict[str, str],
+    message: str,
+    rules_model: Path,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        show(configure(input=tmp_path / name, model_dir=rules_model, **columns))
+
+
+def test_a_folder_without_text_is_printed_with_warnings(
+    rules_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note.md").write_text("A.")
+    show(configure(input=tmp_path, model_dir=rules_model))
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the input holds no text; the output is empty",
+        "warning: 1 files with other suffixes are left out: note.md",
+    ]
 
 
 @pytest.mark.parametrize(

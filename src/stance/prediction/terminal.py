@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from stance.config import PredictConfig
 from stance.model import load_described
 from stance.prediction.batch import (
     Outcome,
+    carried_columns,
     describe,
     layout_of,
     model_name,
@@ -52,17 +53,21 @@ def show(config: PredictConfig, directory: Path | None = None) -> None:
 
 
 def _show(config: PredictConfig, sources: Sources, directory: Path | None) -> None:
-    description = describe(config, directory)
     layout = layout_of(config)
+    carried_columns(sources, layout, fixed=False)  # refuses a table that lacks a column
+    description = describe(config, directory)
     model = load_described(description, config.engine, cascade=config.cascade)
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
+    documents = 0
     for window in read_windows(sources, layout, config.window_size):
         texts = [document.text for document in window.documents]
         scored = score_texts(model, texts, settings_of(config))
         print_window(console, window, scored, model.codebook)
+        documents += len(texts)
     console.print(f"model {model_name(description)}", style="dim")
+    _warn(documents, sources.ignored)
 
 
 def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
@@ -78,14 +83,7 @@ def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
     if outcome.report:
         print(f"report:      {outcome.report}")
     print(f"manifest:    {outcome.manifest}")
-    if not counts.documents:
-        print("warning: the input holds no text; the output is empty", file=sys.stderr)
-    if outcome.ignored:
-        names = ", ".join(outcome.ignored[:3]) + (", ..." if len(outcome.ignored) > 3 else "")
-        print(
-            f"warning: {len(outcome.ignored)} files with other suffixes are left out: {names}",
-            file=sys.stderr,
-        )
+    _warn(counts.documents, outcome.ignored)
 
 
 def print_window(console: Console, window: Window, scored: Scored, codebook: Codebook) -> None:
@@ -103,6 +101,17 @@ def print_window(console: Console, window: Window, scored: Scored, codebook: Cod
             row += 1
         console.print(table)
     _print_rejects(console, window.rejects)
+
+
+def _warn(documents: int, ignored: Sequence[str]) -> None:
+    if not documents:
+        print("warning: the input holds no text; the output is empty", file=sys.stderr)
+    if ignored:
+        names = ", ".join(ignored[:3]) + (", ..." if len(ignored) > 3 else "")
+        print(
+            f"warning: {len(ignored)} files with other suffixes are left out: {names}",
+            file=sys.stderr,
+        )
 
 
 def _cells(text: str, scored: Scored, row: int, codebook: Codebook) -> list[Text]:

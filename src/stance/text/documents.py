@@ -61,12 +61,19 @@ class Layout:
 
     With an empty `id` a record's id is its file's name and its row. `tsv_quotes` says whether a
     quotation mark at the beginning of a cell of a `.tsv` file quotes the cell.
+
+    Raises:
+        UserError: one column is to hold both.
     """
 
     text: str = "text"
     id: str = ""
     longest: int = 10_000_000
     tsv_quotes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.id == self.text:
+            raise UserError(f"id_column: {self.id!r} is the text_column as well")
 
 
 def read_documents(
