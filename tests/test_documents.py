@@ -194,3 +194,24 @@ def test_a_text_column_of_numbers_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="the column 'text' is int64, not text"):
         columns_of(find_sources(str(tmp_path / "a.parquet")).files[0], Layout())
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (pa.array([b"a", b"\xe9"], pa.binary()).view(pa.string()), "not UTF-8: byte 0xe9 at 1"),
+        (pa.array([0, 4_000_000], pa.date32()), "out of range"),
+        (pa.array([0, 1 << 60], pa.timestamp("us")), "out of range"),
+        (pa.array([[0], [4_000_000]], pa.list_(pa.date32())), "out of range"),
+    ],
+)
+def test_a_row_with_a_value_that_cannot_be_read_names_its_column(
+    values: pa.Array, reason: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"text": ["A.", "B."], "odd": values}), tmp_path / "a.parquet")
+    document, reject = read(tmp_path / "a.parquet")
+    assert isinstance(document, Document)
+    assert isinstance(reject, Reject)
+    assert reject.row == 2
+    assert reject.reason.startswith("'odd' cannot be read: ")
+    assert reason in reject.reason

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import socket
 import subprocess
@@ -500,6 +501,35 @@ ODD_NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("output", ["o.jsonl", "o.csv", "o.parquet"])
+def test_file_names_that_are_not_utf8_are_written_with_escapes(
+    output: str, run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xe8.md")).touch()
+    (folder / os.fsdecode(b"\xe8.txt")).write_text("A.")
+    (folder / os.fsdecode(b"\xe9.txt")).write_text("B.")
+    (folder / os.fsdecode(b"\xea.parquet")).write_bytes(parquet(text=["C."]))
+    (folder / os.fsdecode(b"\xeb.jsonl")).write_text("bad")
+    outcome = run(folder, output, report=True)
+    assert outcome.report and outcome.rejects
+    shown = re.findall("<h3>(.*)</h3>", outcome.report.read_text())
+    assert shown == [r"\xe8.txt", r"\xe9.txt", r"\xea.parquet:1"]
+    assert rows(outcome.rejects)[0]["source"] == r"\xeb.jsonl"
+    assert outcome.ignored == (r"\xe8.md",)
+
+
+def test_a_column_of_two_types_is_refused_whichever_record_has_it(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["A."], "year": [1914]}), tmp_path / "in/a.parquet")
+    (tmp_path / "in/b.jsonl").write_text('{"text": "B."}\n{"text": "C.", "year": "1914"}\n')
+    with pytest.raises(UserError, match=r"b\.jsonl: the column 'year' is text here and int64"):
+        run(tmp_path / "in", "o.csv")
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_file_names_pass_through_the_command_line(name: str, monkeypatch: Any) -> None:
     path = f"/some where/{name}"
@@ -523,6 +553,19 @@ def test_odd_file_names_work_as_they_are(rules_model: Path, tmp_path: Path) -> N
     done = predict_script(f"input={tmp_path / name}", f"output={output}", f"model={rules_model}")
     assert done.returncode == 0, done.stderr
     assert rows(output)[0]["document_id"] == name
+
+
+def test_an_output_name_that_is_not_utf8_is_printed(rules_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(ARTICLE)
+    output = tmp_path / os.fsdecode(b"\xe9.jsonl")
+    done = predict_script(
+        f"input={tmp_path / 'a.txt'}",
+        f"output={output}",
+        f"model={rules_model}",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"\udce9.jsonl" in done.stdout
 
 
 def predict_script(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

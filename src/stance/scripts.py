@@ -1,6 +1,7 @@
 """What the scripts at the root share: quoting of paths, one-line errors, exit codes."""
 
 import functools
+import io
 import os
 import re
 import sys
@@ -45,6 +46,8 @@ def run_script(
             choice within the group.
     """
     register_schemas()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to the lines below
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

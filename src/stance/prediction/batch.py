@@ -37,6 +37,7 @@ from stance.text.sources import (
     Meter,
     Sources,
     find_sources,
+    printable,
     spool_standard_input,
 )
 
@@ -223,6 +224,10 @@ def carried_columns(
             if len(sources.files) == 1:
                 raise UserError(f"{source.path}: {error}") from error
             continue
+        if fixed and source.format == "jsonl":
+            for record in read_documents([source], layout):
+                if isinstance(record, Document):
+                    columns.update(dict.fromkeys(record.fields))
         for name, type_ in columns.items():
             if name in names and types.get(name) != type_:
                 raise UserError(
@@ -232,10 +237,6 @@ def carried_columns(
             names[name] = None
             if type_ is not None:
                 types[name] = type_
-        if fixed and source.format == "jsonl":
-            for record in read_documents([source], layout):
-                if isinstance(record, Document):
-                    names.update(dict.fromkeys(record.fields))
     return list(names), types
 
 
@@ -360,7 +361,7 @@ def _write_report(job: _Job, journal: Journal, counts: Counts) -> None:
     windows, shown = fit(sizes[:_WINDOWS_SHOWN])
     parts = page(
         title=f"{counts.sentences:,} sentences of {counts.documents:,} documents",
-        subtitle=f"{job.config.input}, labelled by {model_name(job.model)}",
+        subtitle=f"{printable(job.config.input)}, labelled by {model_name(job.model)}",
         codebook=job.model.codebook,
         sentences=counts.sentences,
         shown=shown,

@@ -7,6 +7,7 @@ nothing. A record that cannot be read becomes a `Reject` with its reason, and re
 
 import csv
 import json
+import os
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -398,7 +399,7 @@ def _read_parquet(source: Source, layout: Layout, meter: Meter) -> Iterator[Reco
 
 
 def parquet_record(name: str, row: int, values: dict[str, Any], layout: Layout) -> Record:
-    """Read one row of a Parquet file.
+    """Read one row of a Parquet file, all of it, so that every output rejects the same rows.
 
     Args:
         name: the file's name in ids and messages.
@@ -406,18 +407,23 @@ def parquet_record(name: str, row: int, values: dict[str, Any], layout: Layout) 
         values: the row's Arrow scalars by column.
         layout: which columns hold text and id.
     """
-    try:
-        id_ = values.pop(layout.id).as_py() if layout.id else f"{name}:{row}"
-        text = values.pop(layout.text).as_py()
-    except UnicodeDecodeError as error:
-        return Reject(name, row, None, _not_utf8(error))
+    plain: dict[str, Any] = {}
+    for column, value in values.items():
+        try:
+            plain[column] = value.as_py()
+        except (ValueError, OverflowError) as error:
+            reason = _not_utf8(error) if isinstance(error, UnicodeDecodeError) else _brief(error)
+            return Reject(name, row, None, f"{column!r} cannot be read: {reason}")
+    id_ = plain[layout.id] if layout.id else f"{name}:{row}"
+    text = plain[layout.text]
     if id_ is None or id_ == "":
         return Reject(name, row, None, f"no id in {layout.id!r}")
     if text is None:
         return Blank()
     if len(text) > layout.longest:
         return Reject(name, row, str(id_), _too_long(layout))
-    return _record(name, row, str(id_), text, values)
+    fields = {column: v for column, v in values.items() if column not in (layout.id, layout.text)}
+    return _record(name, row, str(id_), text, fields)
 
 
 def _parquet(source: Source) -> Any:
@@ -425,7 +431,7 @@ def _parquet(source: Source) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(source.path)
+        return pq.ParquetFile(pa.OSFile(os.fsencode(source.path)))  # a str would have to be UTF-8
     except (pa.ArrowException, OSError) as error:
         raise DamagedSource(f"not a Parquet file that can be read: {_brief(error)}") from error
 

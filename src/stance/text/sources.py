@@ -72,7 +72,7 @@ class Sources:
                     content = hashlib.file_digest(stream, "sha256").hexdigest()
             except OSError as error:
                 raise UserError(f"{source.path}: cannot be read: {error.strerror}") from error
-            sha.update(f"{source.name}\0{source.format}\0{content}\n".encode(errors="replace"))
+            sha.update(f"{source.name}\0{source.format}\0{content}\n".encode())
         return sha.hexdigest()
 
 
@@ -106,8 +106,13 @@ def find_sources(where: str, skip: Sequence[Path] = ()) -> Sources:
         if source:
             files.append(source)
         else:
-            ignored.append(entry.as_posix())
+            ignored.append(printable(entry.as_posix()))
     return Sources(tuple(files), tuple(ignored))
+
+
+def printable(name: str) -> str:
+    """Return a name that can be written: bytes of it that are not UTF-8 become escapes."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def spool_standard_input(format_: str, path: Path) -> Sources:
@@ -248,7 +253,7 @@ def _folder(folder: Path, skip: Sequence[Path]) -> Sources:
         if source:
             files.append(source)
         else:
-            ignored.append(name.as_posix())
+            ignored.append(printable(name.as_posix()))
     return Sources(tuple(files), tuple(ignored))
 
 
@@ -269,7 +274,7 @@ def _recognise(path: Path, name: str) -> Source | None:
         suffix, packed = Path(path.stem).suffix.lower(), suffix
     if suffix not in FORMATS or (packed and suffix == ".parquet"):
         return None
-    return Source(name, path, FORMATS[suffix], packed)
+    return Source(printable(name), path, FORMATS[suffix], packed)
 
 
 def _is_any(path: Path, others: Sequence[Path]) -> bool:
