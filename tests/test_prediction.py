@@ -204,12 +204,15 @@ def test_nothing_else_stays_beside_the_output(run: Callable[..., Outcome], tmp_p
     }
 
 
+@pytest.mark.parametrize("folder", ["out", "out/../out", "link"])
 def test_a_folder_that_holds_the_output_does_not_read_it(
-    run: Callable[..., Outcome], tmp_path: Path
+    folder: str, run: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    (tmp_path / "out/a.txt").write_text("A.")
-    assert run(tmp_path / "out").counts.documents == 1
-    assert run(tmp_path / "out").counts.documents == 1
+    (tmp_path / "link").symlink_to("out")
+    (tmp_path / "out/a.jsonl").write_bytes(GOOD + b"bad\n")
+    for _ in range(2):
+        counts = run(tmp_path / folder).counts
+        assert (counts.documents, counts.rejects) == (1, 1)
 
 
 @pytest.mark.parametrize("output", ["o.jsonl", "o.csv", "o.parquet"])

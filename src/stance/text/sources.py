@@ -278,4 +278,4 @@ def _recognise(path: Path, name: str) -> Source | None:
 
 
 def _is_any(path: Path, others: Sequence[Path]) -> bool:
-    return any(path.absolute() == other.absolute() for other in others)
+    return any(path.resolve() == other.resolve() for other in others)
