@@ -1,7 +1,9 @@
 """Documents are read without bending a value, and what cannot be read is named."""
 
+import errno
 import gzip
 import json
+import os
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -153,6 +155,23 @@ def test_a_pattern_finds_files_and_a_name_with_brackets_is_no_pattern(tmp_path: 
     assert find_sources(str(tmp_path / "a[1].txt")).files[0].path.name == "a[1].txt"
     with pytest.raises(UserError, match="no file matches"):
         find_sources(str(tmp_path / "*.csv"))
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.txt").write_text("A.")
+    scandir = os.scandir
+
+    def refuse(path: Path | str) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"input: .*/locked: Permission denied"):
+        find_sources(str(tmp_path))
 
 
 def test_the_digest_knows_names_and_contents(tmp_path: Path) -> None:

@@ -637,6 +637,37 @@ def test_an_unwritable_output_is_found_before_the_model_is_looked_at(tmp_path: P
             predict(configure(input=tmp_path / "a.txt", output=output, model_dir="nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("key", "length"), [("input", 300), ("output", 300), ("output", 240), ("model_dir", 300)]
+)
+def test_a_name_that_is_too_long_is_refused_before_any_work(
+    key: str, length: int, rules_model: Path, tmp_path: Path
+) -> None:
+    values = {"input": tmp_path / "a.txt", "output": tmp_path / "o.jsonl", "model_dir": rules_model}
+    values["input"].write_text("A.")
+    values[key] = tmp_path / f"{'x' * length}.jsonl"
+    with pytest.raises(UserError, match="File name too long"):
+        predict(configure(**values))
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_an_output_of_links_in_a_circle_is_refused(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("A.")
+    (tmp_path / "out/o.jsonl").symlink_to("o.jsonl")
+    with pytest.raises(UserError, match="symbolic links lead in a circle"):
+        run(tmp_path / "a.txt")
+
+
+def test_a_closed_standard_input_is_refused(
+    rules_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="input: -: standard input is closed"):
+        show(configure(input="-", model_dir=rules_model))
+
+
 def test_without_output_a_table_is_printed(rules_model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(ARTICLE)
     done = predict_script(f"input={tmp_path / 'a.txt'}", f"model={rules_model}")

@@ -181,8 +181,8 @@ def describe_model(directory: Path) -> ModelDescription:
     Raises:
         UserError: there is no model here, or a file is missing, foreign or changed.
     """
-    digest = verify(directory)
     with _readable(directory):
+        digest = verify(directory)
         values = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise UserError(f"{directory}: model format {values['format']!r}, expected {FORMAT}")
@@ -227,7 +227,10 @@ def load_described(
 def _readable(directory: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        where, reason = error.filename or directory, error.strerror or error
+        raise UserError(f"{where}: cannot be read: {reason}") from error
+    except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{directory}: not a model that this version can load: {reason}") from error
 
@@ -252,7 +255,7 @@ def verify(directory: Path) -> str:
         files = {str(name): str(digest) for name, digest in listed.items()}
     except FileNotFoundError as error:
         raise UserError(f"{directory}: not a saved model: {MANIFEST} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{directory / MANIFEST}: damaged: {error}") from error
     present = set(_files(directory))
     for name in sorted(files.keys() - present):

@@ -119,10 +119,7 @@ def predict(config: PredictConfig, directory: Path | None = None) -> Outcome:
         UserError: the input, the output, the model or a setting cannot be used.
     """
     began = time.monotonic()
-    output = Path(str(config.output)).resolve()
-    check_suffix(output)
-    if output.is_dir():
-        raise UserError(f"output: {output}: a folder, where a file is to be written")
+    output = _check_output(config)
     with open_journal(output) as journal:
         job = _prepare(config, output, journal, directory)
         resumed = journal.resume(_key(job))
@@ -143,6 +140,18 @@ def predict(config: PredictConfig, directory: Path | None = None) -> Outcome:
             stream.write(f"{json.dumps(_manifest(job, outcome), indent=2)}\n".encode())
         journal.remove()
     return outcome
+
+
+def absolute_output(output: str) -> Path:
+    """Return an output's path with links followed.
+
+    Raises:
+        UserError: the links lead in a circle.
+    """
+    try:
+        return Path(output).resolve()
+    except RuntimeError as error:
+        raise UserError(f"output: {output}: symbolic links lead in a circle") from error
 
 
 def rejects_path(output: Path) -> Path:
@@ -238,6 +247,20 @@ def carried_columns(
             if type_ is not None:
                 types[name] = type_
     return list(names), types
+
+
+def _check_output(config: PredictConfig) -> Path:
+    """Hold that the output and what lies beside it can be files; return its absolute path."""
+    output = absolute_output(str(config.output))
+    check_suffix(output)
+    for path in (output, rejects_path(output), manifest_path(output)):
+        try:
+            folder = path.is_dir()
+        except OSError as error:
+            raise UserError(f"output: {path}: cannot be written: {error.strerror}") from error
+        if folder:
+            raise UserError(f"output: {path}: a folder, where a file is to be written")
+    return output
 
 
 def _prepare(config: PredictConfig, output: Path, journal: Journal, directory: Path | None) -> _Job:

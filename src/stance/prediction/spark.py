@@ -35,6 +35,7 @@ from stance.errors import UserError
 from stance.model import ModelDescription
 from stance.prediction.batch import (
     Counts,
+    absolute_output,
     carried_columns,
     describe,
     layout_of,
@@ -136,7 +137,7 @@ def _check_output(config: PredictConfig) -> str:
         )
     if config.report:
         raise UserError("report: engine=spark writes no report; set report=false")
-    return output if _has_scheme(output) else str(Path(output).resolve())
+    return output if _has_scheme(output) else str(absolute_output(output))
 
 
 def _local_sources(config: PredictConfig) -> Sources | None:

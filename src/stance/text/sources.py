@@ -8,6 +8,7 @@ import glob
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -85,29 +86,13 @@ def find_sources(where: str, skip: Sequence[Path] = ()) -> Sources:
         skip: files that are never input, such as the output that is to be written.
 
     Raises:
-        UserError: nothing is there, or a file named directly has an unknown suffix.
+        UserError: nothing is there, a file named directly has an unknown suffix, or a folder
+            cannot be listed.
     """
-    path = Path(where)
-    if path.is_dir():
-        return _folder(path, skip)
-    if path.exists():
-        return Sources((_named(path),))
-    if not any(character in where for character in "*?["):
-        raise UserError(f"input: {where}: no such file or folder")
-    found = sorted(Path(name) for name in glob.glob(where, recursive=True))
-    if not found:
-        raise UserError(f"input: {where}: no file matches this pattern")
-    files: list[Source] = []
-    ignored: list[str] = []
-    for entry in found:
-        if not entry.is_file() or _is_any(entry, skip):
-            continue
-        source = _recognise(entry, entry.as_posix())
-        if source:
-            files.append(source)
-        else:
-            ignored.append(printable(entry.as_posix()))
-    return Sources(tuple(files), tuple(ignored))
+    try:
+        return _sources(where, {path.resolve() for path in skip})
+    except OSError as error:
+        raise UserError(f"input: {error.filename or where}: {error.strerror}") from error
 
 
 def printable(name: str) -> str:
@@ -117,6 +102,8 @@ def printable(name: str) -> str:
 
 def spool_standard_input(format_: str, path: Path) -> Sources:
     """Keep standard input in a file, so that it can be digested and read again."""
+    if sys.stdin is None:
+        raise UserError(f"input: {STANDARD_INPUT}: standard input is closed")
     try:
         with path.open("wb") as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream)
@@ -240,21 +227,45 @@ class _Zstd:
         return content
 
 
-def _folder(folder: Path, skip: Sequence[Path]) -> Sources:
+def _sources(where: str, skip: set[Path]) -> Sources:
+    path = Path(where)
+    if path.is_dir():
+        found = {entry: entry.relative_to(path).as_posix() for entry in sorted(_visible(path))}
+    elif path.exists():
+        return Sources((_named(path),))
+    else:
+        found = {entry: entry.as_posix() for entry in sorted(_matching(where))}
     files: list[Source] = []
     ignored: list[str] = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or not path.is_file():
+    for entry, name in found.items():
+        if not entry.is_file() or entry.resolve() in skip:
             continue
-        if _is_any(path, skip):
-            continue
-        source = _recognise(path, name.as_posix())
+        source = _recognise(entry, name)
         if source:
             files.append(source)
         else:
-            ignored.append(printable(name.as_posix()))
+            ignored.append(printable(name))
     return Sources(tuple(files), tuple(ignored))
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Yield what a folder and its subfolders hold, hidden files and folders left out."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def _matching(pattern: str) -> list[Path]:
+    if not any(character in pattern for character in "*?["):
+        raise UserError(f"input: {pattern}: no such file or folder")
+    found = [Path(name) for name in glob.glob(pattern, recursive=True)]
+    if not found:
+        raise UserError(f"input: {pattern}: no file matches this pattern")
+    return found
 
 
 def _named(path: Path) -> Source:
@@ -275,7 +286,3 @@ def _recognise(path: Path, name: str) -> Source | None:
     if suffix not in FORMATS or (packed and suffix == ".parquet"):
         return None
     return Source(printable(name), path, FORMATS[suffix], packed)
-
-
-def _is_any(path: Path, others: Sequence[Path]) -> bool:
-    return any(path.resolve() == other.resolve() for other in others)
