@@ -12,7 +12,7 @@ from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.decision import fit_decision
 from stance.errors import UserError
-from stance.model import MANIFEST, StanceModel, load_model, point_alias, seal
+from stance.model import MANIFEST, StanceModel, load_model, place_for, point_alias, seal
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,20 @@ def test_weights_that_ask_for_another_type_are_refused(saved: Path) -> None:
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no saved model here"):
         load_model(tmp_path / "nowhere")
+
+
+def test_a_model_is_put_only_where_nothing_or_a_model_stands(saved: Path, tmp_path: Path) -> None:
+    models = saved.parent
+    assert place_for(models, saved.name) == saved
+    assert place_for(models, "new") == models / "new"
+    (tmp_path / "runs").mkdir()
+    point_alias(tmp_path / "champion", saved)
+    for name in ("runs", "champion"):
+        with pytest.raises(UserError, match=f"{name} stands there already and is no saved model"):
+            place_for(tmp_path, name)
+    for name in ("", ".", "..", "a/b"):
+        with pytest.raises(UserError, match="expected the name of one folder"):
+            place_for(tmp_path, name)
 
 
 def test_the_alias_moves_in_one_step(saved: Path, tmp_path: Path) -> None:

@@ -268,12 +268,36 @@ def verify(directory: Path) -> str:
     return _digest(files)
 
 
+def place_for(models_dir: Path, name: str) -> Path:
+    """Return the folder in which a model is to be saved; a saved model there will give way.
+
+    Raises:
+        UserError: the name is not that of a folder, or something else stands there.
+    """
+    if Path(name).name != name or name in ("", ".."):
+        raise UserError(f"name: {name!r}: expected the name of one folder under {models_dir}")
+    directory = models_dir / name
+    if directory.is_symlink() or (directory.exists() and not (directory / MANIFEST).is_file()):
+        raise UserError(f"name: {directory} stands there already and is no saved model")
+    return directory
+
+
 def point_alias(alias: Path, directory: Path) -> None:
     """Let the symbolic link `alias` point to a saved model, in one step."""
     beside = alias.with_name(f".{alias.name}-{os.getpid()}")
     beside.unlink(missing_ok=True)
     beside.symlink_to(os.path.relpath(directory.resolve(), alias.parent.resolve()))
     os.replace(beside, alias)
+
+
+def check_alias(alias: Path) -> None:
+    """Hold that a symbolic link can be put where `alias` says.
+
+    Raises:
+        UserError: something that is no link stands there.
+    """
+    if alias.exists() and not alias.is_symlink():
+        raise UserError(f"{alias}: not a link to a model, and not replaced by one; move it away")
 
 
 def _files(directory: Path) -> list[str]:

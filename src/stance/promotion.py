@@ -25,7 +25,7 @@ from stance.evaluation.behaviour import (
 )
 from stance.evaluation.metrics import PRIMARY, Interval
 from stance.evaluation.paired import Comparison, Difference
-from stance.model import StanceModel, point_alias
+from stance.model import StanceModel, check_alias, point_alias
 from stance.tracking import KIND, open_store, register_model, reopen_run, start_run_if_possible
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ def promote(config: EvaluateConfig) -> tuple[Evaluation, Promotion]:
     """
     models_dir = Path(config.models_dir)
     alias = models_dir / CHAMPION
+    check_alias(alias)
     champion = alias.resolve() if alias.exists() else None
     # Seeds are judged one by one here: it is one saved model that becomes champion.
     evaluation = evaluate(replace(config, pool_seeds=False), reference=champion)
