@@ -178,12 +178,34 @@ def test_a_line_that_a_crash_cut_off_is_left_behind(tmp_path: Path) -> None:
     assert len(read_answers(path)) == 2
 
 
-def test_a_file_that_holds_no_answers_is_not_written_to(tmp_path: Path) -> None:
+def test_a_last_answer_without_its_line_break_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "anna.jsonl"
+    journal = Journal(path, "anna")
+    journal.answer(TASKS[0], ("praise",))
+    journal.close()
+    path.write_bytes(path.read_bytes()[:-1])
+    again = Journal(path, "anna")
+    again.answer(TASKS[1], ())
+    assert [entry.id for entry in read_answers(path)] == ["t0", "t1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"id": "a", "text": "b", "labels": []}\n', ":1: no answer"),
+        ('{"id": "a", "text": "b", "labels": []}', ":1: no answer"),
+        ('[{"id": 1, "annotations": []}]', ":1: expected a JSON object"),
+        ('{"id": "a", "annotator": "anna", "labels": []}\nsome notes', ":2: not JSON"),
+    ],
+)
+def test_a_file_that_holds_no_answers_is_not_written_to(
+    tmp_path: Path, content: str, message: str
+) -> None:
     path = tmp_path / "corpus.jsonl"
-    path.write_text('{"id": "a", "text": "b", "labels": []}\n')
-    with pytest.raises(UserError, match=r"corpus\.jsonl:1: no answer"):
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
         Journal(path, "anna")
-    assert path.read_text() == '{"id": "a", "text": "b", "labels": []}\n'
+    assert path.read_text() == content
 
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], Browser]:

@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,21 @@ def paths_of(key: str, value: str | None) -> list[Path]:
     """
     if not value:
         return []
-    whole = Path(value)
-    names = [value] if whole.exists() else [name.strip() for name in value.strip("[]").split(",")]
+    try:
+        is_one = Path(value).exists()
+    except OSError:  # a list may be longer than a file's name can be
+        is_one = False
+    names = [value] if is_one else [name.strip() for name in value.strip("[]").split(",")]
     paths = [Path(name) for name in names if name]
     if not paths or len(set(paths)) < len(paths):
         raise UserError(f"{key}: {value!r}: name one or more files, each once")
     return paths
+
+
+def distinct(paths: Sequence[Path], part: Callable[[Path], str]) -> dict[str, Path]:
+    """Key files by a part of their path, or by the whole where two have that part in common."""
+    times = Counter(map(part, paths))
+    return {part(path) if times[part(path)] == 1 else str(path): path for path in paths}
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, replace: bool = True) -> None:
@@ -67,20 +77,26 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
         UserError: the file cannot be read, or a line is no JSON object.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return parse_rows(path.read_bytes(), path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_rows(content: bytes, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Parse the content of a file of JSON Lines, as `read_rows`."""
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
     rows = []
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
+    for line, written in enumerate(text.split("\n"), start=1):
+        if not written.strip():
             continue
         try:
-            row = json.loads(content)
+            row = json.loads(written)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{line}: not JSON: {error}") from error
         if not isinstance(row, dict):
-            raise UserError(f"{path}:{line}: expected a JSON object, found {content[:40]!r}")
+            raise UserError(f"{path}:{line}: expected a JSON object, found {written[:40]!r}")
         rows.append((line, row))
     return rows

@@ -13,8 +13,10 @@ from typing import Any
 
 from stance.errors import UserError
 from stance.labelling.answers import Answer, to_row
-from stance.labelling.files import read_rows
+from stance.labelling.files import parse_rows
 from stance.labelling.tasks import Task
+
+_BEGINNING = b'{"id": '
 
 
 class Journal:
@@ -36,16 +38,11 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = path.open("ab+")
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._mend()
+            self._read()
         except BlockingIOError as error:
             raise UserError(f"output: {path}: open in another labelling page") from error
         except OSError as error:
             raise UserError(f"output: {path}: cannot be written: {error.strerror}") from error
-        for line, row in read_rows(path):
-            if "id" not in row or "annotator" not in row:
-                raise UserError(f"{path}:{line}: no answer of a labelling page")
-            if row["annotator"] == annotator:
-                self._take(row)
 
     def answer(self, task: Task, labels: tuple[str, ...]) -> None:
         """Write an answer and wait until it is on disk; a former one to the same task gives way."""
@@ -77,11 +74,30 @@ class Journal:
             at = str(row.get("at", ""))
             self.standing[row["id"]] = Answer(row["id"], tuple(row["labels"]), self.annotator, at)
 
-    def _mend(self) -> None:
-        """Cut off a last line that a crash left incomplete."""
+    def _read(self) -> None:
+        """Take the answers; a last line that a crash cut off goes, if all before it are answers."""
         self._stream.seek(0)
         content = self._stream.read()
         whole = content.rfind(b"\n") + 1
-        if whole < len(content):
+        torn = _is_torn(content[whole:])
+        for line, row in parse_rows(content[:whole] if torn else content, self.path):
+            if "id" not in row or "annotator" not in row:
+                raise UserError(f"{self.path}:{line}: no answer of a labelling page")
+            if row["annotator"] == self.annotator:
+                self._take(row)
+        if torn:
             self._stream.truncate(whole)
+        elif whole < len(content):
+            self._stream.write(b"\n")
         self._stream.seek(0, os.SEEK_END)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Say whether a line is the beginning of an answer, and no more."""
+    if not line.startswith(_BEGINNING[: len(line)]):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
