@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -256,6 +257,42 @@ def test_two_answers_of_one_annotator_are_the_latest_or_none(
     assert "no label 'scorn'" in unknown.refusals[0].reason
 
 
+def test_the_later_answer_holds_however_its_time_is_written(
+    tasks: list[Task], codebook: Codebook
+) -> None:
+    def entry(label: str, at: str) -> Entry:
+        return Entry(1, "=a.txt#0", None, [label], "anna", at)
+
+    for early, late in (
+        ("2026-01-01T10:00:00+00:00", "1798761600"),
+        ("2026-01-01T10:00:00+02:00", "2026-01-01T09:00:00Z"),
+        ("2026-01-01 09:00", "2026-01-01T10:00:00+00:00"),
+    ):
+        entries = {"a.jsonl": [entry("blame", late), entry("praise", early)]}
+        (given,) = hold_against_queue(entries, tasks, codebook).answers
+        assert given.labels == ("blame",)
+    entries = {"a.jsonl": [entry("blame", "27/11/2026"), entry("praise", "28/11/2026")]}
+    assert not hold_against_queue(entries, tasks, codebook).answers
+
+
+def test_files_of_one_name_and_bare_numbers_are_different_people(
+    tasks: list[Task], codebook: Codebook
+) -> None:
+    def who(files: list[str], annotator: str) -> list[str]:
+        entries = {
+            file: [Entry(1, "=a.txt#0", None, [label], annotator)]
+            for file, label in zip(files, ("praise", "blame"), strict=False)
+        }
+        return [a.annotator for a in hold_against_queue(entries, tasks, codebook).answers]
+
+    assert who(["anna/answers.csv", "ben/answers.csv"], "") == [
+        "anna/answers.csv",
+        "ben/answers.csv",
+    ]
+    assert who(["anna.json", "ben.json"], "1") == ["anna:1", "ben:1"]
+    assert who(["anna.json"], "1") == ["1"]
+
+
 def label_studio_task(task: Task, number: int, *annotations: dict[str, Any]) -> dict[str, Any]:
     """Return a task as Label Studio 1.23 exports it."""
     data = {"text": task.text, "sentence_id": task.id, "start": task.start, "end": task.end}
@@ -369,6 +406,28 @@ def test_the_labelling_configuration_is_xml_with_every_choice(codebook: Codebook
     assert len({c.get("hotkey") for c in choices}) == 3
     names = {text.get("value") for text in view.iter("Text")}
     assert {"$text", "$before", "$after", "$evidence"} == names
+
+
+def test_labels_beyond_the_keyboard_have_no_key(codebook: Codebook) -> None:
+    many = replace(
+        codebook, labels=tuple(replace(codebook.labels[0], name=f"n{i}") for i in range(30))
+    )
+    choices = ElementTree.fromstring(label_studio_config(many)).find("Choices")
+    assert choices is not None
+    keys = [choice.get("hotkey") for choice in choices]
+    assert len(set(keys[:28])) == 28
+    assert keys[28:] == [None, None, "0"]
+
+
+def test_label_studios_settings_are_not_overwritten(
+    tasks: list[Task], codebook: Codebook, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.xml").write_text("mine")
+    for name in ("tasks.json", "tasks.xml"):
+        with pytest.raises(UserError, match="output: "):
+            write_tasks(tmp_path / name, tasks, [], "label_studio", codebook)
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.xml"]
+    assert (tmp_path / "tasks.xml").read_text() == "mine"
 
 
 def test_prodigy_and_doccano_exports_are_read(

@@ -217,6 +217,11 @@ def test_the_script_ends_with_3_when_something_must_be_fixed(label: Label, tmp_p
     assert "must be fixed: duplicate: 1" in both.stdout
     (found,) = [json.loads(line) for line in (tmp_path / "found.jsonl").open()]
     assert found["places"] == ["a b.jsonl:1", "c.jsonl:1"]
+    corpus = (tmp_path / "c.jsonl").read_bytes()
+    over = label("check=c.jsonl", "output=c.jsonl")
+    assert over.returncode == 2
+    assert "stands there already" in over.stderr
+    assert (tmp_path / "c.jsonl").read_bytes() == corpus
     missing = label("check=nowhere.jsonl")
     assert missing.returncode == 2
     assert missing.stderr.startswith("error: nowhere.jsonl: cannot read")
@@ -229,3 +234,19 @@ def test_a_check_runs_as_a_function_too(codebook: Codebook, tmp_path: Path) -> N
         config = read_config(compose("label", overrides=[f"check={path}"]), LabelConfig)
     config.codebook = codebook.to_mapping()
     assert check(config).must_fix == []
+
+
+def test_files_of_one_name_are_checked_against_each_other(
+    codebook: Codebook, tmp_path: Path
+) -> None:
+    rows = toy_rows(codebook, 0, 8)
+    (tmp_path / "new").mkdir()
+    paths = [write_rows(folder / "part.jsonl", rows) for folder in (tmp_path, tmp_path / "new")]
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        overrides = [f"check='{paths[0]},{paths[1]}'"]
+        config = read_config(compose("label", overrides=overrides), LabelConfig)
+    config.codebook = codebook.to_mapping()
+    found = check(config)
+    assert set(found.profiles) == {str(path) for path in paths}
+    assert found.must_fix

@@ -7,12 +7,14 @@ must be in the queue and unchanged, its labels in the codebook, and one annotato
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from stance.codebook import NONE, Codebook
 from stance.corpus.examples import normal_form, sentence_key
-from stance.labelling.files import read_rows
+from stance.labelling.files import distinct, read_rows
 from stance.labelling.tasks import Task
 
 
@@ -81,12 +83,17 @@ def hold_against_queue(
         tasks: the queue.
         codebook: the labels that an answer may have.
         annotator: who answered where an entry does not say; else the file's name without suffix.
+            A bare number names somebody within one file only.
     """
     reading = Reading()
     by_id = {task.id: task for task in tasks}
     by_key: defaultdict[str, list[Task]] = defaultdict(list)
     for task in tasks:
         by_key[sentence_key(task.text)].append(task)
+    stems = {
+        str(path): stem
+        for stem, path in distinct([Path(file) for file in entries], attrgetter("stem")).items()
+    }
     given: defaultdict[tuple[str, str], list[_Placed]] = defaultdict(list)
     for file, listed in entries.items():
         for entry in listed:
@@ -98,7 +105,9 @@ def hold_against_queue(
                 reading.unfinished += 1
             elif isinstance(found, Task):
                 labels = tuple(name for name in codebook.names if name in entry.labels)
-                who = entry.annotator or annotator or Path(file).stem
+                who = entry.annotator or annotator or stems[file]
+                if who.isdecimal() and len(entries) > 1:
+                    who = f"{stems[file]}:{who}"  # each installation of a tool counts from one
                 answer = Answer(found.id, labels, who, entry.at)
                 given[found.id, who].append(_Placed(file, entry.row, answer))
     for placed in given.values():
@@ -190,9 +199,9 @@ def _settle(placed: Sequence[_Placed], reading: Reading) -> None:
     if len({answer.labels for answer in answers}) == 1:
         reading.answers.append(answers[-1])
         return
-    times = [answer.at for answer in answers]
-    if all(times) and len(set(times)) == len(times):
-        reading.answers.append(max(answers, key=lambda answer: answer.at))
+    by_time = {time: answer for answer in answers if (time := _time(answer.at))}
+    if len(by_time) == len(answers):
+        reading.answers.append(by_time[max(by_time)])
         return
     rows = ", ".join(f"{p.file}:{p.row}" for p in placed)
     for p in placed:
@@ -200,6 +209,19 @@ def _settle(placed: Sequence[_Placed], reading: Reading) -> None:
             f"{p.answer.annotator} answered differently at {rows}, and no time says which holds"
         )
         reading.refusals.append(Refusal(p.file, p.row, p.answer.id, reason))
+
+
+def _time(at: str) -> datetime | None:
+    """Read a time in ISO 8601, in UTC where no zone stands, or in seconds since 1970."""
+    try:
+        return datetime.fromtimestamp(float(at), UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    try:
+        time = datetime.fromisoformat(at)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from stance.corpus.quality import (
     profile,
     read_located,
 )
-from stance.labelling.files import paths_of, write_rows
+from stance.labelling.files import distinct, paths_of, write_rows
 from stance.labelling.screen import open_console
 
 SHIPPED = "true"
@@ -65,7 +66,7 @@ def check(config: LabelConfig) -> Quality:
         findings += find_label_errors(corpus, probabilities)
     quality = Quality(tuple(findings), tuple(cues), profile(corpus), codebook)
     if config.output:
-        write_rows(Path(config.output), [vars(finding) for finding in quality.findings])
+        write_rows(Path(config.output), map(vars, quality.findings), replace=False)
     return quality
 
 
@@ -73,7 +74,8 @@ def files_to_check(config: LabelConfig) -> dict[str, list[Path]]:
     """Return the files of every split that a check is asked for."""
     if config.check == SHIPPED:
         return splits_of(config.data)
-    return {path.stem: [path] for path in paths_of("check", config.check)}
+    paths = distinct(paths_of("check", config.check), attrgetter("stem"))
+    return {name: [path] for name, path in paths.items()}
 
 
 def splits_of(data: DataConfig) -> dict[str, list[Path]]:

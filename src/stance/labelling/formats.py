@@ -152,7 +152,7 @@ def label_studio_config(codebook: Codebook) -> str:
     several = "multiple" if codebook.multi_label else "single"
     hints = {label.name: label.definition for label in codebook.labels}
     choices = "\n".join(
-        f"    <Choice value={quoteattr(name)} hotkey={quoteattr(key)}"
+        f"    <Choice value={quoteattr(name)}{f' hotkey={quoteattr(key)}' if key else ''}"
         f" hint={quoteattr(' '.join(hints.get(name, 'No label applies.').split()))}/>"
         for name, key in zip(choices_of(codebook), _hotkeys(codebook), strict=True)
     )
@@ -171,7 +171,8 @@ def label_studio_config(codebook: Codebook) -> str:
 
 
 def _hotkeys(codebook: Codebook) -> list[str]:
-    keys = [str(number) for number in range(1, 10)] + list("qwertyuiopasdfghjkl")
+    """Return a key for each choice, empty for those that are too many for the keyboard."""
+    keys = [*"123456789qwertyuiopasdfghjkl", *[""] * len(codebook.names)]
     hotkeys = keys[: len(codebook.names)]
     return [*hotkeys, "0"] if codebook.multi_label else hotkeys
 
@@ -211,8 +212,12 @@ def _write_label_studio(
             row["annotations"] = given
         rows.append(row)
     config = path.with_suffix(".xml")
+    if config == path:
+        raise UserError(f"output: {path}: tasks are written as .json")
+    if config.exists():
+        raise UserError(f"output: {config}: stands there already and is not overwritten")
     write_bytes(path, _json(rows), replace=False)
-    write_bytes(config, label_studio_config(codebook).encode())
+    write_bytes(config, label_studio_config(codebook).encode(), replace=False)
     return [path, config]
 
 
