@@ -182,6 +182,36 @@ def test_an_open_dispute_waits_in_a_queue_for_one_more_voice(
     assert not (tmp_path / "v2.open.jsonl").exists()
 
 
+def test_a_voice_that_settles_disputes_is_no_part_of_the_agreement(
+    config: LabelConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_voices = [
+        answer(tmp_path, "anna", ["praise"], ["blame"], [], ["praise"]),
+        answer(tmp_path, "ben", ["praise"], [], [], ["praise"]),
+    ]
+    config.answers = ",".join(two_voices)
+    of_two = adjudicate(config)
+    config.answers = ",".join([*two_voices, answer(tmp_path, "cem", None, ["blame"])])
+    of_three = adjudicate(config)
+    assert of_three.adjudicators == ("cem",)
+    assert of_three.agreement == of_two.agreement
+    assert [dispute.decided for dispute in of_three.disputes] == [True]
+    print_adjudication(of_three)
+    assert "answered disputes only, and not part of the agreement: cem" in capsys.readouterr().out
+
+
+def test_a_base_with_one_id_twice_is_refused(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path
+) -> None:
+    bases = [write_rows(tmp_path / f"v{i}.jsonl", toy_rows(codebook, 0, 4)) for i in (1, 2)]
+    config.base = ",".join(map(str, bases))
+    config.answers = answer(tmp_path, "anna", ["praise"])
+    config.output = str(tmp_path / "v3.jsonl")
+    with pytest.raises(UserError, match=r"v2\.jsonl: the id 'r0' stands in .*v1\.jsonl too"):
+        adjudicate(config)
+    assert not (tmp_path / "v3.jsonl").exists()
+
+
 def test_dawid_skene_believes_the_better_annotators(
     config: LabelConfig, codebook: Codebook, tmp_path: Path
 ) -> None:

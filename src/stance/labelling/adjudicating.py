@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from stance.labelling.agreement import (
     agree,
 )
 from stance.labelling.answers import Answer, Reading, Refusal, hold_against_queue
-from stance.labelling.files import paths_of, write_bytes, write_rows
+from stance.labelling.files import distinct, paths_of, write_bytes, write_rows
 from stance.labelling.formats import AUTO, read_export
 from stance.labelling.screen import open_console
 from stance.labelling.tasks import Task, read_queue
@@ -59,11 +60,12 @@ class Dispute:
 
 @dataclass(frozen=True)
 class Adjudication:
-    """What annotators' answers come to."""
+    """What annotators' answers come to; `adjudicators` answered disputes only."""
 
     codebook: Codebook
     reading: Reading
     annotators: tuple[str, ...]
+    adjudicators: tuple[str, ...]
     agreement: Mapping[str, LabelAgreement]
     disputes: tuple[Dispute, ...]
     examples: tuple[Example, ...]
@@ -81,7 +83,8 @@ def read_all_answers(config: LabelConfig, codebook: Codebook) -> tuple[list[Task
         raise UserError("queue: name the queue that was answered, as in queue=queue.jsonl")
     tasks = read_queue(Path(config.queue), codebook)
     entries = {
-        path.name: read_export(path, AUTO, codebook) for path in paths_of("answers", config.answers)
+        name: read_export(path, AUTO, codebook)
+        for name, path in _sources("answers", config.answers).items()
     }
     return tasks, hold_against_queue(entries, tasks, codebook, config.annotator)
 
@@ -100,12 +103,16 @@ def adjudicate(config: LabelConfig) -> Adjudication:
     answered = {answer.id for answer in reading.answers}
     asked = [task for task in tasks if task.id in answered]
     given = {(answer.id, answer.annotator): answer for answer in reading.answers}
+    adjudicators = _adjudicators(asked, annotators, given)
+    independent = [who for who in annotators if who not in adjudicators]
     agreement = {
-        name: agree(said, annotators, resamples=config.resamples, seed=config.seed)
-        for name, said in _questions(asked, annotators, given, codebook).items()
+        name: agree(said, independent, resamples=config.resamples, seed=config.seed)
+        for name, said in _questions(asked, independent, given, codebook).items()
     }
     disputes, examples = settle(asked, annotators, given, codebook, config.adjudication)
-    found = Adjudication(codebook, reading, annotators, agreement, tuple(disputes), tuple(examples))
+    found = Adjudication(
+        codebook, reading, annotators, adjudicators, agreement, tuple(disputes), tuple(examples)
+    )
     return _write_version(config, found) if config.output else found
 
 
@@ -159,6 +166,26 @@ def settle(
     return disputes, examples
 
 
+def _adjudicators(
+    tasks: Sequence[Task], annotators: Sequence[str], given: Mapping[tuple[str, str], Answer]
+) -> tuple[str, ...]:
+    """Return those who were asked nothing but what others part about.
+
+    Held against those who had parted they would show disagreement however seldom that was.
+    """
+
+    def only_disputes(who: str) -> bool:
+        asked = [task for task in tasks if (task.id, who) in given]
+        others = [other for other in annotators if other != who]
+        label_sets = [
+            {given[task.id, other].labels for other in others if (task.id, other) in given}
+            for task in asked
+        ]
+        return len(asked) < len(tasks) and all(len(different) > 1 for different in label_sets)
+
+    return tuple(filter(only_disputes, annotators))
+
+
 def _said(
     tasks: Sequence[Task],
     annotators: Sequence[str],
@@ -183,7 +210,7 @@ def _questions(
     """Return the answers about each label, and about the label set as a whole."""
     questions = {label: _said(tasks, annotators, given, label) for label in codebook.names}
     number: dict[tuple[str, ...], int] = {}
-    sets = np.full((len(tasks), len(annotators)), MISSING, dtype=np.int8)
+    sets = np.full((len(tasks), len(annotators)), MISSING, dtype=np.int32)
     for row, task in enumerate(tasks):
         for column, who in enumerate(annotators):
             if answer := given.get((task.id, who)):
@@ -229,13 +256,15 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
     output = Path(config.output or "")
     if output.suffix != ".jsonl":
         raise UserError(f"output: {output}: a corpus is written as .jsonl")
-    base_files = paths_of("base", config.base)
-    base = [
-        example
-        for path in base_files
-        for example in read_split(path, "base", found.codebook, columns_of(config.data)).examples
-    ]
-    ids = {example.id for example in base}
+    base_files = _sources("base", config.base)
+    base: list[Example] = []
+    ids: dict[str, Path] = {}
+    for path in base_files.values():
+        for example in read_split(path, "base", found.codebook, columns_of(config.data)).examples:
+            if other := ids.get(example.id):
+                raise UserError(f"base: {path}: the id {example.id!r} stands in {other} too")
+            ids[example.id] = path
+            base.append(example)
     known = {sentence_key(example.text) for example in base}
     fresh = [e for e in found.examples if e.id not in ids and sentence_key(e.text) not in known]
     split = Split(output.stem, (*base, *fresh), found.codebook)
@@ -245,13 +274,14 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
         "rows": len(split),
         "codebook": f"{found.codebook.name} {found.codebook.version}",
         "codebook_digest": found.codebook.digest,
-        "base": {path.name: _sha256(path) for path in base_files},
+        "base": _digests(base_files),
         "queue": {Path(config.queue or "").name: _sha256(Path(config.queue or ""))},
-        "answers": {path.name: _sha256(path) for path in paths_of("answers", config.answers)},
+        "answers": _digests(_sources("answers", config.answers)),
         "annotators": {
             who: sum(answer.annotator == who for answer in found.reading.answers)
             for who in found.annotators
         },
+        "adjudicators": list(found.adjudicators),
         "adjudication": config.adjudication,
         "added": len(fresh),
         "in_base_already": len(found.examples) - len(fresh),
@@ -306,6 +336,9 @@ def print_adjudication(found: Adjudication) -> None:
         share = "" if name == LABEL_SET else f"{measured.positives} of {measured.answers}"
         table.add_row(name, share, str(measured.alpha), str(measured.fleiss))
     console.print(table)
+    if found.adjudicators:
+        names = ", ".join(found.adjudicators)
+        console.print(f"answered disputes only, and not part of the agreement: {names}")
     pairs = Table(title="annotators side by side", title_justify="left")
     for name in ("label", "first", "second", "Cohen's kappa", "both", "first", "second", "neither"):
         pairs.add_column(name)
@@ -313,7 +346,7 @@ def print_adjudication(found: Adjudication) -> None:
         for pair in measured.pairs if name != LABEL_SET else ():
             four = (pair.both, pair.only_first, pair.only_second, pair.neither)
             pairs.add_row(name, pair.first, pair.second, str(pair.kappa), *map(str, four))
-    if len(found.annotators) > 1:
+    if pairs.rows:
         console.print(pairs)
     by_rule = Counter((d.label, rule) for d in found.disputes for rule in d.rules)
     for (label, rule), count in by_rule.most_common():
@@ -360,6 +393,15 @@ def _dispute_row(dispute: Dispute) -> dict[str, Any]:
 def _values(estimate: Estimate) -> list[float | None]:
     values = (estimate.value, estimate.low, estimate.high)
     return [None if np.isnan(value) else round(value, 4) for value in values]
+
+
+def _sources(key: str, value: str | None) -> dict[str, Path]:
+    """Return the files that a setting names, under the names that a record gives them."""
+    return distinct(paths_of(key, value), attrgetter("name"))
+
+
+def _digests(files: Mapping[str, Path]) -> dict[str, str]:
+    return {name: _sha256(path) for name, path in files.items()}
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import krippendorff
 import numpy as np
@@ -17,7 +18,7 @@ from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
 MISSING = -1
 
-Answers = NDArray[np.int8]
+Answers = NDArray[np.signedinteger[Any]]
 """Array of shape (sentences, annotators) of 0, 1, ... and MISSING, about one question."""
 
 _LOW, _HIGH = 2.5, 97.5
