@@ -73,6 +73,16 @@ def test_max_f1_lies_within_a_standard_error_of_the_best_and_nearest_to_one_half
         assert threshold == 0.5 or f1(column, closer) < best - 0.5 * error
 
 
+def test_ties_do_not_widen_the_standard_error(codebook: Codebook) -> None:
+    """Of 12 positives 6 score 0.9 alone, 5 share 0.55 with 30 negatives, 1 scores nought."""
+    scores = np.repeat([0.9, 0.55, 0.0], [6, 35, 59])
+    positive = np.zeros(100, dtype=np.int8)
+    positive[[*range(11), 99]] = 1
+    raw, gold = np.column_stack([scores, scores]), np.column_stack([positive, positive])
+    decision = fit_decision(raw, gold, list(map(str, range(100))), codebook, methods=())
+    assert decision.thresholds() == pytest.approx([0.725, 0.725])
+
+
 def test_operating_points_hold_what_they_promise(codebook: Codebook) -> None:
     raw, gold, groups = overconfident(800)
     decision = fit_decision(raw, gold, groups, codebook)

@@ -62,6 +62,7 @@ class Curve:
     thresholds: tuple[float, ...]
     precision: tuple[float, ...]
     recall: tuple[float, ...]
+    positives: int
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class Decision:
                         "thresholds": list(curve.thresholds),
                         "precision": list(curve.precision),
                         "recall": list(curve.recall),
+                        "positives": curve.positives,
                     },
                 }
                 for name, c, curve in zip(self.names, self.calibrators, self.curves, strict=True)
@@ -167,6 +169,8 @@ class Decision:
                     tuple(v["curve"]["thresholds"]),
                     tuple(v["curve"]["precision"]),
                     tuple(v["curve"]["recall"]),
+                    # Models saved before this stood there have a cut for every positive, or fewer.
+                    v["curve"].get("positives", len(v["curve"]["thresholds"])),
                 )
                 for v in labels.values()
             ),
@@ -268,7 +272,7 @@ def _steady_max_f1(curve: Curve) -> float:
     precision, recall = np.array(curve.precision), np.array(curve.recall)
     f1 = 2 * precision * recall / np.maximum(precision + recall, _EPSILON)
     best = float(f1.max())
-    error = np.sqrt(best * (1 - best) / len(f1))  # the curve has one cut a positive example
+    error = np.sqrt(best * (1 - best) / curve.positives)
     low, high = (
         curve.thresholds[int(index)] for index in np.flatnonzero(f1 >= best - error)[[-1, 0]]
     )
@@ -278,7 +282,7 @@ def _steady_max_f1(curve: Curve) -> float:
 def _curve(probabilities: Floats, gold: NDArray[np.int8]) -> Curve:
     positives = int(gold.sum())
     if not positives:
-        return Curve((), (), ())
+        return Curve((), (), (), 0)
     order = np.argsort(-probabilities, kind="stable")
     ranked = probabilities[order]
     hits = np.cumsum(gold[order])
@@ -292,6 +296,7 @@ def _curve(probabilities: Floats, gold: NDArray[np.int8]) -> Curve:
         tuple(float(v) for v in cuts[useful]),
         tuple(float(v) for v in precision[useful]),
         tuple(float(v) for v in recall[useful]),
+        positives,
     )
 
 
