@@ -262,6 +262,21 @@ def test_an_evaluation_pools_seeds_unless_told_otherwise(saved: Path) -> None:
     assert list(evaluate(config).comparison.scores) == ["rules", "lin-seed1", "lin-seed2"]
 
 
+def test_a_file_without_any_label_is_refused(saved: Path, codebook: Codebook) -> None:
+    rows = [{**row, "labels": []} for row in toy_rows(codebook, 3000, 8)]
+    path = write_rows(saved / "bare.jsonl", rows)
+    with pytest.raises(UserError, match=r"bare\.jsonl: no sentence carries a label"):
+        evaluate(configure(saved, f"data_file={path}"))
+
+
+def test_a_report_does_not_take_the_place_of_the_labelled_file(saved: Path) -> None:
+    path = saved / "test.jsonl"
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="this is the labelled file"):
+        evaluate(configure(saved, f"data_file={path}", f"output={path}"))
+    assert path.read_bytes() == before
+
+
 def test_sentences_that_a_model_learnt_from_are_refused(saved: Path) -> None:
     with pytest.raises(UserError, match="'rules' was trained or tuned on 4 of its 8 sentences"):
         evaluate(configure(saved, f"data_file={saved / 'seen.jsonl'}"))
@@ -306,6 +321,15 @@ def test_promotion_moves_the_alias_or_says_why_not(saved: Path) -> None:
     _, worse = promote(configure(saved, data, "gates.f1_floor=0", models="rules"))
     assert worse.reason.startswith("beside the champion")
     assert champion.resolve().name == "tfidf"
+
+
+def test_a_folder_in_the_champions_place_is_left_there(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved / "models/rules", tmp_path / "champion")
+    config = configure(saved, f"data_file={saved / 'test.jsonl'}", models="tfidf")
+    config.models_dir = str(tmp_path)
+    with pytest.raises(UserError, match="champion: not a link to a model"):
+        promote(config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["champion"]
 
 
 def test_a_label_that_the_file_does_not_show_is_not_above_its_floor(

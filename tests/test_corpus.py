@@ -51,6 +51,7 @@ def test_a_good_file_is_read_with_its_metadata(tmp_path: Path, codebook: Codeboo
         ('{"id": "b", "text": "x", "labels": [["praise"]]}', "no label"),
         ('{"id": "b", "text": "x", "labels": ["praise", "praise"]}', "stands twice"),
         ('{"id": "a", "text": "x", "labels": []}', "stands also in line 1"),
+        ('{"id": "b", "text": "x \\ud83d", "labels": []}', "'text': .* is half a character"),
     ],
 )
 def test_a_bad_line_is_refused_by_file_and_line(
@@ -122,6 +123,8 @@ def test_tables_are_read_by_column_name(tmp_path: Path, codebook: Codebook) -> N
     assert split.texts[0] == 'He said "no'
     assert [e.labels for e in split.examples] == [("blame",), (), ("praise", "blame")]
     assert split.examples[1].id == "mine:3"
+    by_number = read_split(path, "train", codebook, Columns("sentence", "code", "n", "n"))
+    assert [(e.id, e.group) for e in by_number.examples] == [("1", "1"), ("2", "2"), ("3", "3")]
     with pytest.raises(
         UserError, match=r"mine\.tsv:1: no column 'txt'; the columns are n, sentence"
     ):

@@ -212,6 +212,8 @@ def test_every_shipped_choice_composes() -> None:
         (["model.learning_rate=-1"], "model.learning_rate: -1.0 must be greater than 0"),
         (["model.learning_rate=nan"], "model.learning_rate"),
         (["seed=-3"], "seed: -3 is below 0"),
+        (["name=''"], "name: '': expected the name of one folder"),
+        (["data.test=[]", "evaluate_on=[test]"], "evaluate_on: 'test': data.test names no file"),
         (["evaluate_on=[tset]"], "evaluate_on: 'tset' is not among validation, test"),
         (["model=encoder"], "model.checkpoint: this key needs a value"),
         (["decision.operating_point=precision"], "decision.operating_point"),

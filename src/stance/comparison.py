@@ -15,7 +15,7 @@ from typing import Any
 
 from stance.classifiers.explanations import explain
 from stance.config import EvaluateConfig, columns_of
-from stance.corpus.examples import Split, read_split, sentence_key
+from stance.corpus.examples import Split, check_scorable, read_split, sentence_key
 from stance.errors import UserError
 from stance.evaluation import plots
 from stance.evaluation.errors import Analysis, analyse, suspected_labels
@@ -59,12 +59,15 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
         UserError: a model or the file cannot be used, models have different codebooks (cue rules
             apart), or one of them was trained on sentences of the file.
     """
+    data_file = Path(config.data_file)
+    report = Path(config.output or Path(config.models_dir) / f"evaluations/{data_file.stem}.json")
+    if report.resolve() == data_file.resolve():
+        raise UserError(f"output: {report}: this is the labelled file")
     directories = _directories(config.models, reference)
     models = load_models(directories)
     codebook = next(iter(models.values())).codebook
-    split = read_split(
-        Path(config.data_file), Path(config.data_file).stem, codebook, columns_of(config.columns)
-    )
+    split = read_split(data_file, data_file.stem, codebook, columns_of(config.columns))
+    check_scorable(split, config.data_file)
     if not config.allow_overlap:
         check_unseen(models, split, config.data_file)
     judged = {name: model.judge(split, config.operating_point) for name, model in models.items()}
@@ -75,7 +78,6 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
         config.resamples,
         config.seed,
     )
-    report = Path(config.output or Path(config.models_dir) / "evaluations" / f"{split.name}.json")
     write_whole(report, json.dumps(report_of(comparison, models, judged, pooled), indent=2) + "\n")
     evaluation = Evaluation(directories, models, split, judged, comparison, report)
     store = open_store(config.tracking, config.models_dir)

@@ -16,7 +16,13 @@ from stance.classifiers.base import Classifier
 from stance.classifiers.build import build_classifier
 from stance.codebook import Codebook
 from stance.config import DataConfig, TrainConfig, TransformerConfig, columns_of, parameters
-from stance.corpus.examples import Split, check_learnable, read_corpus, sentence_key
+from stance.corpus.examples import (
+    Split,
+    check_learnable,
+    check_scorable,
+    read_corpus,
+    sentence_key,
+)
 from stance.decision import Decision, fit_decision
 from stance.errors import UserError
 from stance.evaluation import plots
@@ -34,7 +40,7 @@ from stance.evaluation.card import EXAMPLE, RELIABILITY, CardFacts, model_card
 from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
 from stance.evaluation.paired import PRIMARY_TITLE
 from stance.exports import speed_up
-from stance.model import StanceModel
+from stance.model import StanceModel, place_for
 from stance.sweeps import summarize_sweep
 from stance.tracking import KIND, DataSource, Run, open_store, start_run, sweep_parent
 
@@ -64,10 +70,14 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
     codebook = Codebook.from_mapping(config.codebook, "codebook")
     corpus = read_splits(config.data, codebook)
     check_learnable(corpus["train"])
+    for name in config.evaluate_on:
+        if name not in corpus:
+            raise UserError(f"evaluate_on: {name!r}: data.{name} names no file")
+        check_scorable(corpus[name], f"data.{name}")
     cases = read_suite(Path(config.behaviour), codebook) if config.behaviour else []
     limit_threads(config.threads)
     classifier = build_classifier(config.model, codebook, config.seed)
-    directory = Path(config.models_dir) / config.name
+    directory = place_for(Path(config.models_dir), config.name)
     for split in corpus.values():
         logger.info("%s: %d sentences, %s", split.name, len(split), _counts(split))
 

@@ -210,6 +210,16 @@ def check_learnable(train: Split) -> None:
             raise UserError(f"split {train.name!r}: every example carries the label {name!r}")
 
 
+def check_scorable(split: Split, where: str) -> None:
+    """Hold that a split carries a label at all; without one, F1 is not defined.
+
+    Raises:
+        UserError: no example carries a label.
+    """
+    if not split.gold.any():
+        raise UserError(f"{where}: no sentence carries a label, so there is no F1 to measure")
+
+
 def _read_lines(
     path: Path,
     codebook: Codebook,
@@ -290,12 +300,16 @@ def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[_Row]:
             )
             continue
         values = dict(zip(header, cells, strict=True))
-        labels = values.pop(columns.labels)
-        text_value = values.pop(columns.text)
-        key = values.pop(columns.id) if columns.id else f"{path.stem}:{number}"
-        group = values.pop(columns.group) if columns.group else key
-        names = [name.strip() for name in labels.split(columns.separator) if name.strip()]
-        yield number, {**values, "id": key, "text": text_value, "labels": names, "group": group}
+        key = values[columns.id] if columns.id else f"{path.stem}:{number}"
+        names = [name.strip() for name in values[columns.labels].split(columns.separator)]
+        read = {
+            "id": key,
+            "text": values[columns.text],
+            "labels": list(filter(None, names)),
+            "group": values[columns.group] if columns.group else key,
+        }
+        named = {columns.text, columns.labels, columns.id, columns.group}
+        yield number, {**{k: v for k, v in values.items() if k not in named}, **read}
 
 
 def _example(values: dict[str, Any] | UserError, codebook: Codebook, where: str) -> Example:
@@ -309,6 +323,8 @@ def _example(values: dict[str, Any] | UserError, codebook: Codebook, where: str)
     for name, value in (("id", key), ("text", text), ("group", group)):
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{where}: {name!r} must be a text that is not empty, found {value!r}")
+        if half := re.search("[\ud800-\udfff]", value):
+            raise UserError(f"{where}: {name!r}: {half[0]!r} is half a character")
     if not isinstance(labels, list):
         raise UserError(f"{where}: 'labels' must be a list of names, found {labels!r}")
     for label in labels:

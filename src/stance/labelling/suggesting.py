@@ -123,7 +123,8 @@ def make_queue(config: LabelConfig) -> Queued:
             )
         )
     if not tasks:
-        raise UserError(f"input: {config.input}: no new sentence in these articles")
+        left_out = "".join(f"; {r.source}: {r.reason}" for r in pool.rejects[:1])
+        raise UserError(f"input: {config.input}: no new sentence in these articles{left_out}")
     write_queue(output, tasks)
     if pool.rejects:
         write_rows(output.with_name(f"{output.name}.rejects.jsonl"), _rejected(pool.rejects))
