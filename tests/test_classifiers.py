@@ -233,19 +233,6 @@ def test_a_share_of_tokens_is_masked_anew_and_special_ones_never(
     assert [plain[i]["input_ids"] for i in range(len(plain))] == plain.ids
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_attention_drops_out_as_told(tiny_encoder: Path, codebook: Codebook, rate: float) -> None:
-    settings = Finetuning(attention_dropout=rate)
-    classifier = TransformerClassifier(codebook, checkpoint=str(tiny_encoder), finetuning=settings)
-    model, _ = classifier.read_checkpoint()
-    dropouts = {
-        module.p
-        for name, module in model.named_modules()
-        if "attention.self" in name and isinstance(module, torch.nn.Dropout)
-    }
-    assert dropouts == {rate}
-
-
 def test_masking_needs_a_mask_token(
     tiny_encoder: Path, codebook: Codebook, toy: dict[str, Split], tmp_path: Path
 ) -> None:

@@ -94,7 +94,6 @@ class TransformerConfig(ModelConfig):
     warmup_ratio: float = limited(low=0, high=1)
     patience: int = limited(low=1)
     label_smoothing: float = limited(low=0, high=0.5)
-    attention_dropout: float = limited(low=0, high=1)
     cue_dropout: float = limited(low=0, high=1)
     mask_rate: float = limited(low=0, high=1)
     freeze_embeddings: bool = MISSING

@@ -55,7 +55,6 @@ def build_classifier(config: ModelConfig, codebook: Codebook, seed: int) -> Clas
                     warmup_ratio=config.warmup_ratio,
                     patience=config.patience,
                     label_smoothing=config.label_smoothing,
-                    attention_dropout=config.attention_dropout,
                     cue_dropout=config.cue_dropout,
                     mask_rate=config.mask_rate,
                     freeze_embeddings=config.freeze_embeddings,

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from stance.classifiers.base import Log, Probabilities
@@ -43,8 +43,6 @@ transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # i
 _SETTINGS = "transformer.json"
 _PACKAGE = "package:"
 _TOKENS_PER_BATCH = 1024
-_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
-"""What architectures call it in their configs: BERT and its kind, DistilBERT and newer ones."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +53,21 @@ class Finetuning:
     sentences, so that its time does not grow with the corpus; the rate falls to nought by then.
     `cue_dropout` is the share of training sentences that are shown without the cue words before
     them, `mask_rate` the share of tokens that are hidden behind the mask token, both anew each
-    epoch, so that the encoder learns to read the whole sentence. `attention_dropout` is the share
-    of attention weights left out in training, which makes it slower. `freeze_embeddings` holds the
-    word vectors as pretraining left them, `frozen_layers` all embeddings and that many of the
-    lowest layers, which makes training faster.
+    epoch, so that the encoder learns to read the whole sentence. `freeze_embeddings` holds the word
+    vectors as pretraining left them, `frozen_layers` all embeddings and that many of the lowest
+    layers, which makes training faster.
     """
 
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-3
     layer_decay: float = 1.0
     epochs: int = 4
-    max_steps: int = 1850
+    max_steps: int = 1500
     batch_size: int = 16
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
     patience: int = 2
     label_smoothing: float = 0.0
-    attention_dropout: float = 0.0
     cue_dropout: float = 0.0
     mask_rate: float = 0.0
     freeze_embeddings: bool = True
@@ -142,19 +138,11 @@ class TransformerClassifier:
         names = self.codebook.names
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            config = AutoConfig.from_pretrained(
+            model = AutoModelForTokenClassification.from_pretrained(
                 source,
                 num_labels=len(names),
                 id2label=dict(enumerate(names)),
                 label2id={name: index for index, name in enumerate(names)},
-                **options,
-            )
-            for key in _ATTENTION_DROPOUT:
-                if hasattr(config, key):
-                    setattr(config, key, self.finetuning.attention_dropout)
-            model = AutoModelForTokenClassification.from_pretrained(
-                source,
-                config=config,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
                 **options,
