@@ -136,10 +136,10 @@ class JsonLines:
         stream.writelines(pieces)
 
     def _carried(self, document: Document) -> str:
-        columns = self._columns
-        known = {n: columns.carried[n] for n in document.fields if n in columns.carried}
-        more = [name for name in document.fields if name not in known]
-        names = known | carried_names(more, columns.codebook, known.values())
+        names = self._columns.carried
+        if more := [name for name in document.fields if name not in names]:
+            known = {name: names[name] for name in document.fields if name in names}
+            names = known | carried_names(more, self._columns.codebook, known.values())
         return "".join(
             f", {_quoted(names[name])}: {to_json(value)}" for name, value in document.fields.items()
         )
