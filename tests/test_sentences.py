@@ -44,6 +44,21 @@ def test_the_table_is_large_and_names_each_text_once() -> None:
     assert len({case["text"] for case in CASES}) == len(CASES)
 
 
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["The senator told RT.", "The Kremlin condemned the raid."],
+        ["Tesla was fined by the SEC.", "Shares fell."],
+        ["He spoke at 8 p.m. CT.", "Police condemned the march."],
+        ["THE MAYOR OF ST. LOUIS RESIGNED.", "HE WAS 61."],
+        ["H.E. Mr. Moussa Sy opened the talks.", "They lasted an hour."],
+        ["Spc. Ross Hill and Det. Insp. Shaw gave evidence.", "Retd. Col. Khan agreed."],
+    ],
+)
+def test_sentences_written_in_one_line_come_apart_again(sentences: list[str]) -> None:
+    assert [sentence.text for sentence in split_sentences(" ".join(sentences))] == sentences
+
+
 @pytest.mark.parametrize("text", ["", " ", "\n\n", "\u200b\ufeff", "...", '"', "<p></p>", "&nbsp;"])
 def test_text_without_letters_or_digits_has_no_sentences(text: str) -> None:
     assert split_sentences(text) == []

@@ -36,6 +36,7 @@ _WORDS = {
         adm amb atty brig capt cdr cmdr cmdt col comdr cpl dr ens fr gen gov govs hon insp lt ltc
         ltg maj messrs mme mmes mr mrs ms msgr mt pfc pres prof profs pvt rep reps ret rev revs rt
         sen sens sgt ste supt sqn wg
+        adv cllr const dep det h.e h.h h.m h.r.h lieut mohd pte retd secy shri smt spc sra srta
     """,
     Kind.NEVER: "a.k.a aka approx cf e.g eg i.e ie viz vs v incl resp",
     Kind.TAIL: """
@@ -66,6 +67,9 @@ def _words(text: str) -> frozenset[str]:
 
 LOWER_CASE = _words("alt etc excl hrs ibid max min mins sic secs")
 """Short forms written small: a small letter after them goes on with the sentence."""
+
+CAPITAL_NAMES = _words("adm ct est ft ms mt pt rt sec")
+"""Abbreviations that in capitals are names or time zones, after which a sentence may end."""
 
 BRANDS = _words("yahoo jeopardy joomla")
 """Names that carry an exclamation mark of their own."""

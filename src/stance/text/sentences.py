@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from stance.text.abbreviations import (
     ABBREVIATIONS,
     BRANDS,
+    CAPITAL_NAMES,
     CASELESS_STARTERS,
     CLOCK_FOLLOWERS,
     LETTERED,
@@ -263,6 +264,10 @@ class _Stop:
         word = _WORD.match(self.text, self.first, self.end)
         return word.group().lower() if word else ""
 
+    def _capitals_follow(self) -> bool:
+        word = _WORD.match(self.text, self.first, self.end)
+        return word is not None and len(word.group()) > 1 and word.group().isupper()
+
     def _starter_follows(self, token: str) -> bool:
         """Tell whether the next word shows that a sentence begins even after an abbreviation."""
         word = self._next_word()
@@ -290,6 +295,8 @@ class _Stop:
         if len(token) < 2:
             return self._letter_ends(token)
         kind = ABBREVIATIONS.get(word)
+        if word in CAPITAL_NAMES and token.isupper() and not self.caseless:
+            return not self._capitals_follow()  # "ST. LOUIS" goes on
         if kind is None:
             if token.isalpha():
                 return True
