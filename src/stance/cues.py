@@ -25,6 +25,7 @@ import numpy as np
 
 from stance.codebook import Codebook, CueRule
 from stance.errors import UserError
+from stance.text.normalize import INVISIBLE
 
 NEGATED = "negated"
 SPECULATIVE = "speculative"
@@ -40,9 +41,10 @@ _PLAIN = str.maketrans(
     | dict.fromkeys("‐‑‒–—―−", "-")
     | {"@": "\uff20"}  # its own sign stands for the cue
 )
-# Quotation marks stand between words anywhere ('would "fight back" if'); no pattern should have to
-# allow for them.
-_DROPPED = re.compile(r"[\"“”„‟″«»]|(?<= ) |(?<= [\"“”„‟″«»]) ")
+# Quotation marks stand between words anywhere ('would "fight back" if'), soft hyphens and other
+# invisible characters within them; no pattern should have to allow for them.
+_QUOTES = '"“”„‟″«»'
+_DROPPED = re.compile(f"[{_QUOTES}{INVISIBLE}]|(?<= ) |(?<= [{_QUOTES}]) ")
 _BOUNDARY = re.compile(r"\b")
 _LETTER = re.compile(r"\w")
 _KEY = 4

@@ -23,11 +23,13 @@ _SPELLINGS = {
     "ﬃ": "ffi",
     "ﬄ": "ffl",
 }
-_INVISIBLE = (
+INVISIBLE = (
     r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e"
     r"\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
 )
-_UNUSUAL = re.compile(f"[{''.join(map(re.escape, _SPELLINGS))}]|[{_INVISIBLE}]+")
+"""Characters without a shape of their own, as the inside of a regular expression's brackets."""
+
+_UNUSUAL = re.compile(f"[{''.join(map(re.escape, _SPELLINGS))}]|[{INVISIBLE}]+")
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _NESTED_ENTITY = re.compile(r"&(?:amp;)+")
