@@ -110,7 +110,7 @@ FOUND = [
     ("threat", "threaten_harm", "The bloc threatened new sanctions.", "threatened"),
     ("threat", "threatening", "The judge received threatening letters.", "threatening letters"),
     ("threat", "threats_of", "There were threats of war from both.", "threats of war"),
-    ("threat", "threat_kind", "Bus drivers withdrew a strike threat.", "strike threat"),
+    ("threat", "threat_kind", "Bus drivers renewed a strike threat.", "strike threat"),
     ("threat", "threat_made", "The militia repeated its threats.", "repeated its threats"),
     ("threat", "warn_self", "Gabon warned that it would expel the crews.", "warned"),
     ("threat", "warn_of", "The minister warned Fiji of serious consequences.", "warned"),
@@ -296,6 +296,14 @@ FOUND = [
 BLOCKED = [
     ("condemnation", "condemn", "Fiji declined to condemn the coup.", "negated"),
     ("condemnation", "condemn", "He never condemned it.", "negated"),
+    ("condemnation", "condemn", "Togo has yet to condemn the coup.", "negated"),
+    ("condemnation", "criticise", "No government criticised the vote.", "negated"),
+    ("condemnation", "criticise", "None of the neighbours criticised it.", "negated"),
+    ("condemnation", "criticise", "There was little criticism abroad.", "negated"),
+    ("condemnation", "criticise", "The hurricane slammed the coast.", "other sense"),
+    ("condemnation", "brand", "He was fined for reckless driving.", "other sense"),
+    ("condemnation", "blame", "Officials blamed the delay on a cable.", "other sense"),
+    ("condemnation", "blame", "The frost was largely to blame.", "other sense"),
     ("condemnation", "condemn", "The envoy urged them to condemn the raid.", "negated"),
     ("condemnation", "condemn", "The thief was condemned to death.", "other sense"),
     ("condemnation", "condemn", "Condemned prisoners sang.", "other sense"),
@@ -305,6 +313,13 @@ BLOCKED = [
     ("condemnation", "blame", "Do not blame the teachers.", "negated"),
     ("condemnation", "blame", "Poor harvests were blamed on drought.", "other sense"),
     ("threat", "threaten_to", "He has not threatened to resign.", "negated"),
+    ("threat", "threaten_to", "Rain threatened to stop play.", "other sense"),
+    ("threat", "threat_kind", "Bus drivers withdrew a strike threat.", "negated"),
+    ("threat", "conditional", "They will cancel it if the tests fail.", "other sense"),
+    ("threat", "consequence_noun", "It met a strong response from readers.", "other sense"),
+    ("mediation", "host", "Wembley will host the final between them.", "other sense"),
+    ("retaliation", "strike_back", "Shares hit back in late trade.", "other sense"),
+    ("retaliation", "in_response", "Ambulances came in response to an attack.", "other sense"),
     ("threat", "threaten_to", "The floods threaten to engulf the town.", "other sense"),
     ("threat", "threaten_to", "It may threaten to leave.", "speculative"),
     ("threat", "threaten_harm", "The pact is threatened by violence.", "other sense"),
@@ -356,6 +371,19 @@ def test_a_cue_that_does_not_count_says_why(matcher, label, name, sentence, reas
     assert label not in matcher.labels(sentence)
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The talks are slated for May.",
+        "The tunnel will not close until June.",
+        "The hearing would be next Tuesday.",
+        "She uses a third-party application.",
+    ],
+)
+def test_everyday_words_are_no_cues(matcher, sentence):
+    assert not matcher.labels(sentence)
+
+
 def test_every_cue_rule_of_the_shipped_codebook_has_a_sentence_here(stance_codebook):
     rules = {(label.name, cue.name) for label in stance_codebook.labels for cue in label.cues}
     assert rules == {(label, name) for label, name, _, _ in FOUND}
@@ -402,6 +430,12 @@ def test_spans_refer_to_the_text_as_given(matcher, sentence):
     cue = only(matcher.find(sentence), "condemnation", "condemn")
     assert cue.text.lower() == "condemned"
     assert sentence[cue.start : cue.end] == cue.text
+
+
+def test_invisible_characters_hide_no_cue(matcher):
+    sentence = "Chad con\u00addemned the\u200b raid."
+    cue = only(matcher.find(sentence), "condemnation", "condemn")
+    assert sentence[cue.start : cue.end] == "con\u00addemned"
 
 
 def test_a_span_across_quotes_covers_them(matcher):
