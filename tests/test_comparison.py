@@ -242,6 +242,10 @@ def test_models_that_differ_only_in_their_seed_are_one_model(saved: Path) -> Non
         record = {"parameters": {**settings, "seed": seed, **extra}, "data": {"train": "x"}}
         models[name] = replace(base, record=record)
     assert pool_seeds(models) == {"a-2-seeds": ["a-seed1", "a-seed2"], "b": ["b"]}
+    spare = replace(model.codebook, patterns={**model.codebook.patterns, "spare": "rain"})
+    models["a-seed2"] = replace(models["a-seed2"], codebook=spare)
+    models["again"] = models["a-seed1"]
+    assert pool_seeds(models) == {name: [name] for name in models}
 
 
 def test_an_evaluation_pools_seeds_unless_told_otherwise(saved: Path) -> None:
@@ -427,6 +431,15 @@ def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
             "operating_point",
         ),
         (["models=[{tfidf},{tfidf}]", "data={saved}/test.jsonl"], "named twice"),
+        (
+            [
+                "models=[{tfidf}]",
+                "data={saved}/test.jsonl",
+                "promote=true",
+                "operating_point=recall@0.9",
+            ],
+            "a champion predicts at its own operating point",
+        ),
         (["models=[{tfidf}]", "data={saved}/bare.jsonl"], "bare.jsonl:1: the field 'labels' is"),
         (["models=[{saved}/damaged]", "data={saved}/test.jsonl"], "damaged: its SHA-256 is not"),
     ],

@@ -105,11 +105,16 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
 def pool_seeds(models: Mapping[str, StanceModel]) -> dict[str, list[str]]:
     """Group models that differ only in their seed, and name each group, in the order given."""
     groups: dict[str, list[str]] = {}
+    seeds: dict[str, set[Any]] = {}
     for name, model in models.items():
         parameters = dict(model.record.get("parameters") or {"model": name})
-        parameters.pop("seed", None)
-        key = json.dumps([parameters, model.record.get("data")], sort_keys=True)
+        seed = parameters.pop("seed", None)
+        alike = [parameters, model.record.get("data"), model.codebook.digest]
+        key = json.dumps(alike, sort_keys=True)
+        if seed in seeds.get(key, ()):
+            key = json.dumps([*alike, name], sort_keys=True)  # the seed is not what parts them
         groups.setdefault(key, []).append(name)
+        seeds.setdefault(key, set()).add(seed)
     return {
         members[0] if len(members) == 1 else _pooled_name(members): members
         for members in groups.values()

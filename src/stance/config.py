@@ -319,6 +319,8 @@ def parameters(config: TrainConfig) -> dict[str, str | int | float | bool]:
         "data": config.data.name,
         "codebook": f"{config.codebook['name']} {config.codebook['version']}",
         "decision.operating_point": config.decision.operating_point,
+        "decision.calibration": ", ".join(config.decision.calibration),
+        "decision.band": config.decision.band,
         **model,
     }
 

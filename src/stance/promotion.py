@@ -89,6 +89,11 @@ def promote(config: EvaluateConfig) -> tuple[Evaluation, Promotion]:
     Raises:
         UserError: as `evaluate`.
     """
+    if config.operating_point is not None:
+        raise UserError(
+            f"operating_point={config.operating_point}: a champion predicts at its own operating "
+            "point, so promote=true judges it there; leave this out"
+        )
     models_dir = Path(config.models_dir)
     alias = models_dir / CHAMPION
     check_alias(alias)
