@@ -83,6 +83,20 @@ def test_ties_do_not_widen_the_standard_error(codebook: Codebook) -> None:
     assert decision.thresholds() == pytest.approx([0.725, 0.725])
 
 
+def test_a_cut_of_one_half_is_taken_where_only_negatives_lie_below_the_best(
+    codebook: Codebook,
+) -> None:
+    """Forty positives score 0.9 and one scores nought; of 60 negatives one scores 0.7."""
+    scores = np.repeat([0.9, 0.7, 0.1, 0.0], [40, 1, 58, 2])
+    positive = np.zeros(101, dtype=np.int8)
+    positive[[*range(40), 100]] = 1
+    raw, gold = np.column_stack([scores, scores]), np.column_stack([positive, positive])
+    decision = fit_decision(raw, gold, list(map(str, range(101))), codebook, methods=())
+    assert decision.thresholds() == pytest.approx([0.5, 0.5])
+    assert decision.thresholds("precision@0.9") == pytest.approx([0.8, 0.8])
+    assert decision.thresholds("recall@0.9") == pytest.approx([0.8, 0.8])
+
+
 def test_operating_points_hold_what_they_promise(codebook: Codebook) -> None:
     raw, gold, groups = overconfident(800)
     decision = fit_decision(raw, gold, groups, codebook)
@@ -139,6 +153,40 @@ def test_single_label_takes_the_most_probable_label(single_codebook: Codebook) -
     assert decision.uncertain(calibrated)[2]
     with pytest.raises(UserError, match="single-label"):
         decision.thresholds("recall@0.9")
+
+
+def test_single_label_probabilities_sum_to_one_however_sharp_the_map(
+    single_codebook: Codebook,
+) -> None:
+    raw = np.tile([[1e-5, 3e-5, 2e-5], [0.97, 0.01, 0.02]], (30, 1))
+    gold = np.eye(3, dtype=np.int8)[[1, 0] * 30]
+    decision = fit_decision(raw, gold, [str(i) for i in range(60)], single_codebook)
+    calibrated = decision.calibrate(raw)
+    assert calibrated.sum(axis=1) == pytest.approx(1.0)
+    assert (calibrated.argmax(axis=1) == raw.argmax(axis=1)).all()
+
+
+def test_single_label_temperature_is_that_of_the_normalised_rows(
+    single_codebook: Codebook,
+) -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, size=(3000, 3))
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    gold = np.eye(3, dtype=np.int8)[[generator.choice(3, p=row) for row in true]]
+    flat = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
+    groups = [str(i) for i in range(3000)]
+
+    def nll(decision: Decision) -> float:
+        return -float(np.log(decision.calibrate(flat)[gold == 1]).mean())
+
+    fitted = fit_decision(flat, gold, groups, single_codebook)
+    others = [
+        Decision(fitted.names, False, (Calibrator("temperature", (t,)),) * 3, ())
+        for t in np.linspace(0.2, 2, 40)
+    ]
+    assert nll(fitted) <= min(map(nll, others)) + 1e-4
+    kept = fit_decision(flat, gold, groups, single_codebook, methods=["identity"])
+    assert {calibrator.method for calibrator in kept.calibrators} == {"identity"}
 
 
 def test_an_unknown_map_is_a_defect() -> None:

@@ -3,7 +3,8 @@
 The same code serves every classifier, so that comparisons are fair. All is fitted on the validation
 split and nothing else. Each label gets the calibration map with the lowest cross-fitted Brier
 score among identity, temperature, Platt and isotonic, and a precision-recall curve from which an
-operating point can be chosen again at prediction time.
+operating point can be chosen again at prediction time. Labels that exclude each other share one
+map, identity or temperature, after which each row is normalised to sum to one.
 
 Sources: Platt (1999), "Probabilistic outputs for support vector machines"; Zadrozny and Elkan
 (2002) for isotonic maps; Guo et al. (2017), "On calibration of modern neural networks", for
@@ -28,7 +29,9 @@ MAX_F1 = "max_f1"
 MIN_POSITIVES = 20
 """Fewer positive validation examples than this do not support a calibration map."""
 
+_HALF = 0.5
 _EPSILON = 1e-6
+_TINY = np.finfo(np.float64).tiny
 _FOLDS = 5
 
 
@@ -82,7 +85,7 @@ class Decision:
             [calibrator(raw[:, i]) for i, calibrator in enumerate(self.calibrators)]
         )
         if not self.multi_label:
-            calibrated = calibrated / np.maximum(calibrated.sum(axis=1, keepdims=True), _EPSILON)
+            calibrated = _normalised(calibrated)
         return calibrated
 
     def thresholds(self, point: str | None = None) -> Floats:
@@ -197,7 +200,8 @@ def fit_decision(
         groups: the group of each row; folds of the cross-fitting keep groups whole.
         codebook: gives names and whether labels exclude each other.
         operating_point: the point that `decide` takes by default.
-        methods: calibration methods to choose from; `identity` is always among them.
+        methods: calibration methods to choose from; `identity` is always among them. Labels that
+            exclude each other take `temperature` or none.
         band: half-width of the uncertain band, in probability.
 
     Raises:
@@ -209,8 +213,7 @@ def fit_decision(
             _choose_calibrator(raw[:, i], gold[:, i], folds, methods) for i in range(gold.shape[1])
         )
     else:
-        shared = _fit_calibrator("temperature", raw.ravel(), gold.ravel())
-        calibrators = (shared,) * gold.shape[1]
+        calibrators = (_choose_shared(raw, gold, folds, methods),) * gold.shape[1]
     decision = Decision(
         codebook.names, codebook.multi_label, calibrators, (), operating_point, band
     )
@@ -258,12 +261,13 @@ def _threshold(curve: Curve, point: str, name: str) -> float:
             f"{best:.3f} at most"
         )
     # Cuts fall along the curve: the last one that holds the precision gives the most recall, the
-    # first one that holds the recall gives the most precision.
-    return curve.thresholds[int(reached[-1] if what == "precision" else reached[0])]
+    # first one that has a recall gives the most precision.
+    least = recall[reached[-1]] if what == "precision" else wanted
+    return curve.thresholds[int(np.flatnonzero(recall >= least)[0])]
 
 
 def _steady_max_f1(curve: Curve) -> float:
-    """Cut near one half among all cuts whose F1 is within one standard error of the best.
+    """Cut nearest to one half among the cuts whose F1 is within one standard error of the best.
 
     Where a model knows its own corpus well, F1 is flat over a wide range of cuts, and the highest
     point of the plateau is chance; on other text a cut in the middle does better. The rule is that
@@ -273,10 +277,8 @@ def _steady_max_f1(curve: Curve) -> float:
     f1 = 2 * precision * recall / np.maximum(precision + recall, _EPSILON)
     best = float(f1.max())
     error = np.sqrt(best * (1 - best) / curve.positives)
-    low, high = (
-        curve.thresholds[int(index)] for index in np.flatnonzero(f1 >= best - error)[[-1, 0]]
-    )
-    return float(np.clip(0.5, low, high))
+    admissible = np.array(curve.thresholds)[f1 >= best - error]
+    return float(admissible[np.abs(admissible - _HALF).argmin()])
 
 
 def _curve(probabilities: Floats, gold: NDArray[np.int8]) -> Curve:
@@ -289,13 +291,20 @@ def _curve(probabilities: Floats, gold: NDArray[np.int8]) -> Curve:
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     # A cut halfway to the next lower score decides alike on validation and is furthest from both.
     cuts = (ranked[ends] + np.append(ranked[ends[1:]], 0.0)) / 2
-    # Only where recall rises is a lower cut worth taking.
-    useful = np.diff(hits[ends], prepend=0) > 0
-    precision, recall = hits[ends] / (ends + 1), hits[ends] / positives
+    # Only where recall rises is a lower cut worth taking; one half is what `max_f1` asks for first.
+    points = [
+        (float(cut), int(end) + 1)
+        for cut, end, rise in zip(cuts, ends, np.diff(hits[ends], prepend=0) > 0, strict=True)
+        if rise
+    ]
+    said = int((ranked >= _HALF).sum())
+    if said and hits[said - 1]:
+        points.append((_HALF, said))
+    points.sort(reverse=True)
     return Curve(
-        tuple(float(v) for v in cuts[useful]),
-        tuple(float(v) for v in precision[useful]),
-        tuple(float(v) for v in recall[useful]),
+        tuple(cut for cut, _ in points),
+        tuple(float(hits[rows - 1] / rows) for _, rows in points),
+        tuple(float(hits[rows - 1] / positives) for _, rows in points),
         positives,
     )
 
@@ -318,6 +327,40 @@ def _choose_calibrator(
         if brier < lowest:
             best, lowest = method, brier
     return _fit_calibrator(best, raw, gold)
+
+
+def _choose_shared(
+    raw: Floats, gold: NDArray[np.int8], folds: NDArray[np.int64], methods: Sequence[str]
+) -> Calibrator:
+    """Choose one map for labels that exclude each other, by the Brier score of whole rows."""
+    if "temperature" not in methods or folds.max() == 0:
+        return Calibrator()
+    crossed = np.empty_like(raw)
+    for fold in range(folds.max() + 1):
+        inside = folds == fold
+        crossed[inside] = _normalised(_fit_shared(raw[~inside], gold[~inside])(raw[inside]))
+    if np.mean((crossed - gold) ** 2) < np.mean((_normalised(raw) - gold) ** 2):
+        return _fit_shared(raw, gold)
+    return Calibrator()
+
+
+def _fit_shared(raw: Floats, gold: NDArray[np.int8]) -> Calibrator:
+    """Fit a temperature to the likelihood of the gold labels, after normalising."""
+    from scipy.optimize import minimize_scalar
+
+    logits, held = _logit(raw), gold.astype(bool)
+
+    def loss(log_temperature: float) -> float:
+        rows = _normalised(_sigmoid(logits / np.exp(log_temperature)))
+        return -float(np.mean(np.log(np.maximum(rows[held], _TINY))))
+
+    found = minimize_scalar(loss, bounds=(-3, 3), method="bounded").x
+    return Calibrator("temperature", (float(np.exp(found)),))
+
+
+def _normalised(rows: Floats) -> Floats:
+    sums: Floats = rows.sum(axis=1, keepdims=True)
+    return rows / np.maximum(sums, _TINY)
 
 
 def _fit_calibrator(method: str, raw: Floats, gold: NDArray[np.int8]) -> Calibrator:
@@ -367,5 +410,5 @@ def _logit(probabilities: Floats) -> Floats:
 
 
 def _sigmoid(logits: Floats) -> Floats:
-    values: Floats = 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    values: Floats = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
     return values
