@@ -1,6 +1,7 @@
 """One contract for all classifiers, under a multi-label and a single-label codebook."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -189,6 +190,24 @@ def test_the_transformer_reports_its_epochs(
     classifier.fit(toy["train"], toy["validation"], log)
     assert seen["train/loss"] == [1, 2]
     assert seen["validation/epoch_average_precision_macro"] == [1, 2]
+
+
+def test_steps_end_the_training_within_an_epoch(
+    tiny_encoder: Path,
+    codebook: Codebook,
+    toy: dict[str, Split],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = math.ceil(len(toy["train"]) / 8)
+    settings = Finetuning(epochs=3, batch_size=8, max_steps=whole + 1)
+    classifier = TransformerClassifier(
+        codebook, checkpoint=str(tiny_encoder), cues=False, finetuning=settings
+    )
+    epochs: list[int] = []
+    with caplog.at_level("INFO"):
+        classifier.fit(toy["train"], toy["validation"], lambda metrics, step: epochs.append(step))
+    assert set(epochs) == {1, 2}
+    assert f"ends at step {whole + 1} of the {3 * whole}" in caplog.text
 
 
 def test_a_share_of_tokens_is_masked_anew_and_special_ones_never(

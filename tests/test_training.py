@@ -161,7 +161,8 @@ def test_a_killed_run_is_recorded_as_killed(
     number: signal.Signals, tmp_path: Path, models_dir: Path, codebook: Codebook, tiny_encoder: Path
 ) -> None:
     overrides = settings(tmp_path, models_dir, codebook)
-    long = [f"model.checkpoint={tiny_encoder}", "model.epochs=100000", "model.patience=100000"]
+    long = [f"model.checkpoint={tiny_encoder}"]
+    long += [f"model.{name}=100000" for name in ("epochs", "max_steps", "patience")]
     process = subprocess.Popen(
         [sys.executable, ROOT / "train.py", *overrides, "model=encoder", *long],
         cwd=tmp_path,

@@ -88,6 +88,7 @@ class TransformerConfig(ModelConfig):
     head_learning_rate: float = limited(above=0, high=1)
     layer_decay: float = limited(above=0, high=1)
     epochs: int = limited(low=1)
+    max_steps: int = limited(low=1)
     batch_size: int = limited(low=1)
     weight_decay: float = limited(low=0, high=1)
     warmup_ratio: float = limited(low=0, high=1)

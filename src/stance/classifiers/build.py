@@ -49,6 +49,7 @@ def build_classifier(config: ModelConfig, codebook: Codebook, seed: int) -> Clas
                     head_learning_rate=config.head_learning_rate,
                     layer_decay=config.layer_decay,
                     epochs=config.epochs,
+                    max_steps=config.max_steps,
                     batch_size=config.batch_size,
                     weight_decay=config.weight_decay,
                     warmup_ratio=config.warmup_ratio,

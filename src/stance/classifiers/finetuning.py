@@ -5,6 +5,8 @@ the rows are shuffled, cut into stretches of 50 batches, sorted by length within
 the batches shuffled again. `benchmarks/training.py` compares the result with a bare loop.
 """
 
+import logging
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -36,6 +38,7 @@ from stance.corpus.examples import Split
 from stance.errors import UserError
 from stance.text.normalize import normalize
 
+logger = logging.getLogger(__name__)
 _STRETCH = 50
 _EVAL_BATCH = 64
 
@@ -58,10 +61,19 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
         )
     set_seed(settings.seed)
     freeze(classifier.model, settings)
+    steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
+    if steps > settings.max_steps:
+        logger.info(
+            "training ends at step %d of the %d that %d epochs would take (model.max_steps)",
+            settings.max_steps,
+            steps,
+            settings.epochs,
+        )
+        steps = settings.max_steps
     with tempfile.TemporaryDirectory(prefix="stance-finetuning-") as folder:
         trainer = _LengthTrainer(
             model=classifier.model,
-            args=_arguments(settings, folder),
+            args=_arguments(settings, steps, folder),
             train_dataset=Encoded(classifier, train, settings.cue_dropout, settings.mask_rate),
             eval_dataset=Encoded(classifier, validation),
             data_collator=_Collator(classifier.tokenizer),
@@ -213,14 +225,14 @@ class _Forward(TrainerCallback):
         }
         metrics = {names[key]: float(value) for key, value in logs.items() if key in names}
         if metrics:
-            self.log(metrics, round(state.epoch or 0))
+            self.log(metrics, math.ceil(state.epoch or 0))
 
 
-def _arguments(settings: Finetuning, folder: str) -> TrainingArguments:
+def _arguments(settings: Finetuning, steps: int, folder: str) -> TrainingArguments:
     return TrainingArguments(
         output_dir=folder,
         use_cpu=not torch.cuda.is_available(),
-        num_train_epochs=settings.epochs,
+        max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
         warmup_steps=settings.warmup_ratio,
         seed=settings.seed,

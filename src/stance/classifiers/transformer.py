@@ -49,6 +49,8 @@ _TOKENS_PER_BATCH = 1024
 class Finetuning:
     """How an encoder is fine-tuned; names and units as the field uses them.
 
+    Training ends after `epochs`, and in any case after `max_steps` batches of `batch_size`
+    sentences, so that its time does not grow with the corpus; the rate falls to nought by then.
     `cue_dropout` is the share of training sentences that are shown without the cue words before
     them, `mask_rate` the share of tokens that are hidden behind the mask token, both anew each
     epoch, so that the encoder learns to read the whole sentence. `freeze_embeddings` holds the word
@@ -60,6 +62,7 @@ class Finetuning:
     head_learning_rate: float = 1e-3
     layer_decay: float = 1.0
     epochs: int = 4
+    max_steps: int = 1750
     batch_size: int = 16
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
