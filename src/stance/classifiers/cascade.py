@@ -127,8 +127,9 @@ def fit_first_stage(train: Split) -> FirstStage:
 
     matcher = CueMatcher(train.codebook)
     texts = [normalize(text) for text in train.texts]
-    words = TfidfVectorizer(analyzer=_words, min_df=_FEWEST)
-    runs = TfidfVectorizer(analyzer=_runs, min_df=_FEWEST_RUNS)
+    # Sorted, since sets come in another order each time, and sums then differ in the last digit.
+    words = TfidfVectorizer(analyzer=lambda text: sorted(_words(text)), min_df=_FEWEST)
+    runs = TfidfVectorizer(analyzer=lambda text: sorted(_runs(text)), min_df=_FEWEST_RUNS)
     lowered = [text.lower() for text in texts]
     grams = [vectorizer.fit_transform(lowered) for vectorizer in (words, runs)]
     fired = sparse.csr_matrix(matcher.features(texts) * _CUE)
