@@ -88,6 +88,7 @@ def finetune(classifier: TransformerClassifier, train: Split, validation: Split,
         for quiet in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(quiet)
         trainer.train()
+    classifier.model.to("cpu")  # where the trainer took it to a GPU: predictions are made here
     classifier.model.requires_grad_(True)
     classifier.model.eval()
 
