@@ -378,7 +378,7 @@ HOSTILE = [
     Hostile("not-utf8.csv", b"text\nGood.\ncaf\xe9.\nGood.\n", 2, 1),
     Hostile("not-utf8.txt", b"caf\xe9.", error="not UTF-8: byte 0xe9"),
     Hostile("utf16.txt", "A.".encode("utf-16"), error="not UTF-8"),
-    Hostile("utf16.csv", "text\nA.\n".encode("utf-16"), error="the header cannot be read"),
+    Hostile("utf16.csv", "text\nA.\n".encode("utf-16"), error="save it as UTF-8"),
     Hostile("overlong.jsonl", GOOD + b'{"text": "\xc0\xae."}\n', 1, 1),
     Hostile(
         "types.jsonl", GOOD + b'{"text": 5}\n{"text": ["A."]}\n{"text": {}}\n{"text": true}\n', 1, 4

@@ -201,8 +201,10 @@ def _members(text: str) -> dict[str, str | RawJson]:
         return _scan_object(text)
     except RecursionError as error:
         raise _BadRecord("not JSON that can be read: nested too deep") from error
-    except (ValueError, IndexError, StopIteration) as error:
-        reason = " ".join(str(error).split())[:120] or "ends early"
+    except (IndexError, StopIteration) as error:
+        raise _BadRecord("not a JSON object: ends early") from error
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:120]
         raise _BadRecord(f"not a JSON object: {reason}") from error
 
 
@@ -355,7 +357,7 @@ class _CsvRows:
             if self._length > self._layout.longest:
                 raise _BadRecord("a quotation mark is opened and not closed")
             if b"\0" in line:
-                raise _BadRecord("the row holds a NUL character")
+                raise _BadRecord("the row holds a NUL character (in UTF-16? save it as UTF-8)")
             yield _decode(line, number)
 
     def _give_up(self, error: Exception) -> _BadRecord:
