@@ -11,6 +11,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from stance.evaluation import plots
 from stance.evaluation.metrics import (
     Judged,
     point_scores,
@@ -164,6 +165,15 @@ def test_a_label_without_positives_has_no_f1_and_leaves_the_mean() -> None:
     scores = point_scores(Judged(gold, j.probabilities, predicted, j.groups, NAMES))
     assert "f1/a" not in scores
     assert scores["f1_macro"] == pytest.approx((scores["f1/b"] + scores["f1/c"]) / 2)
+
+
+def test_rows_with_one_score_are_one_step_of_the_precision_recall_curve() -> None:
+    gold = np.array([[1], [0], [1], [0]], dtype=np.int8)
+    probabilities = np.array([[0.9], [0.5], [0.5], [0.5]])
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        rows = Judged(gold[order], probabilities[order], gold[order], list("wxyz"), ("a",))
+        curve = plots.precision_recall(rows).axes[0].lines[0].get_xydata()
+        assert np.asarray(curve).tolist() == [[0.5, 1.0], [1.0, 0.5]]
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:

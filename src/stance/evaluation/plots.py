@@ -37,8 +37,10 @@ def precision_recall(judged: Judged) -> Figure:
         if not gold.any():
             continue
         order = np.argsort(-judged.probabilities[:, column], kind="stable")
-        hits = np.cumsum(gold[order])
-        recall, precision = hits / gold.sum(), hits / np.arange(1, len(gold) + 1)
+        ranked = judged.probabilities[order, column]
+        ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # ties are one step
+        hits = np.cumsum(gold[order])[ends]
+        recall, precision = hits / gold.sum(), hits / (ends + 1)
         (line,) = axes.plot(recall, precision, label=name)
         found = int((gold & predicted).sum())
         axes.plot(
