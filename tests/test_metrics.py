@@ -156,15 +156,18 @@ def test_intervals_hold_the_value_and_widen_when_groups_are_larger() -> None:
     )
 
 
-def test_a_label_without_positives_has_no_f1_and_leaves_the_mean() -> None:
+@pytest.mark.parametrize("claimed", [0, 1])
+def test_a_label_without_positives_has_no_f1_and_leaves_the_means(claimed: int) -> None:
     j = judged()
     gold = j.gold.copy()
     gold[:, 0] = 0
     predicted = j.predicted.copy()
-    predicted[:, 0] = 0
+    predicted[:, 0] = claimed
     scores = point_scores(Judged(gold, j.probabilities, predicted, j.groups, NAMES))
     assert "f1/a" not in scores
-    assert scores["f1_macro"] == pytest.approx((scores["f1/b"] + scores["f1/c"]) / 2)
+    for metric in ("f1", "precision", "recall", "average_precision"):
+        of_two = (scores[f"{metric}/b"] + scores[f"{metric}/c"]) / 2
+        assert scores[f"{metric}_macro"] == pytest.approx(of_two)
 
 
 def test_rows_with_one_score_are_one_step_of_the_precision_recall_curve() -> None:

@@ -173,6 +173,7 @@ class _Sums:
             For each score an array of shape (resamples,); NaN where it is not defined. Recall, F1
             and average precision of a label without a positive row are not, whatever a model
             claims: else the label would count in the macro mean of one model and not of another.
+            Its precision is, but the macro mean is over the same labels as theirs.
         """
         sums = {name: weights @ values for name, values in self._sums.items()}
         hits, claimed, positive = sums["hits"], sums["claimed"], sums["positive"]
@@ -191,7 +192,8 @@ class _Sums:
         }
         scores: dict[str, Floats] = {}
         for metric, values in per_label.items():
-            scores[f"{metric}_macro"] = _mean_of_defined(values)
+            counted = np.where(positive > 0, values, np.nan) if metric == "precision" else values
+            scores[f"{metric}_macro"] = _mean_of_defined(counted)
             for column, name in enumerate(self.names):
                 scores[f"{metric}/{name}"] = values[:, column]
         all_hits, all_claimed, all_positive = hits.sum(1), claimed.sum(1), positive.sum(1)
