@@ -285,6 +285,19 @@ def test_the_report_counts_by_hand(config: LabelConfig, capsys: pytest.CaptureFi
     assert "cue:praise/praise" in capsys.readouterr().out
 
 
+def test_the_gold_file_does_not_move_what_is_expected_of_the_articles(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path
+) -> None:
+    with_gold = report_voters(config)
+    config.data.test = []
+    alone = report_voters(config)
+    assert alone.alphas == {}
+    assert with_gold.rates == alone.rates
+    rare = [row for row in toy_rows(codebook, 500, 400) if not row["labels"]]
+    config.data.test = [str(write_rows(tmp_path / "rare.jsonl", rare))]
+    assert report_voters(config).rates == alone.rates
+
+
 GOLD: list[dict[str, object]] = [
     {"id": "a", "text": "The minister condemned the raid.", "labels": ["condemnation"]},
     {"id": "b", "text": "The panel met at noon.", "labels": []},

@@ -212,15 +212,15 @@ def votes_on(ballots: Sequence[Ballot], label: str) -> Votes:
     return np.column_stack([ballot.on(label) for ballot in ballots])
 
 
-def suggest(ballots: Sequence[Ballot], codebook: Codebook) -> Suggestions:
-    """Fit one label model for each label and combine the votes."""
-    models, columns = [], []
-    for label in codebook.names:
-        votes = votes_on(ballots, label)
-        model = fit_label_model(votes)
-        models.append(model)
-        columns.append(model.probabilities(votes))
-    probabilities = np.column_stack(columns)
+def suggest(
+    ballots: Sequence[Ballot], codebook: Codebook, models: Sequence[LabelModel] = ()
+) -> Suggestions:
+    """Combine the votes by one label model for each label, fitted on them where none are given."""
+    votes = [votes_on(ballots, label) for label in codebook.names]
+    models = models or [fit_label_model(said) for said in votes]
+    probabilities = np.column_stack(
+        [model.probabilities(said) for model, said in zip(models, votes, strict=True)]
+    )
     if not codebook.multi_label:
         probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-9)
     return Suggestions(codebook, tuple(ballots), tuple(models), probabilities)
