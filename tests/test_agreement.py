@@ -156,8 +156,44 @@ def test_a_tie_stays_open_and_out_of_the_corpus(config: LabelConfig, tmp_path: P
     ]
     config.answers = ",".join(files)
     found = adjudicate(config)
-    assert [example.id for example in found.examples] == ["t0", "t2"]
+    assert [example.id for example in found.examples] == ["t0"]
     assert [(d.task.id, d.decided) for d in found.disputes] == [("t1", None)]
+
+
+def test_what_one_of_two_has_answered_waits_for_the_other(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [
+        answer(tmp_path, "anna", ["praise"], ["blame"], [], ["praise"]),
+        answer(tmp_path, "ben", ["praise"], ["praise"], None, ["praise"]),
+    ]
+    config.answers, config.output = ",".join(files), str(tmp_path / "v1.jsonl")
+    found = adjudicate(config)
+    assert [example.id for example in found.examples] == ["t0", "t3"]
+    record = json.loads((tmp_path / "v1.record.json").read_text())
+    assert (record["added"], record["answered_by_one"], record["open"]) == (2, 1, 2)
+    print_adjudication(found)
+    assert "answered by one annotator alone: 1 sentences, left open" in capsys.readouterr().out
+    queue = tmp_path / "v1.open.jsonl"
+    assert [task.id for task in read_queue(queue, codebook)] == ["t1", "t2"]
+    third = answer(tmp_path, "cem", None, ["blame"], [])
+    config.answers, config.output = ",".join([*files, third]), str(tmp_path / "v2.jsonl")
+    settled = adjudicate(config)
+    assert len(settled.examples) == 4
+    assert settled.adjudicators == ("cem",)
+
+
+def test_where_every_sentence_has_one_answer_that_answer_is_taken(
+    config: LabelConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = answer(tmp_path, "anna", ["praise"], ["blame"])
+    second = answer(tmp_path, "ben", None, None, [], ["praise"])
+    for files, count in (([first], 2), ([first, second], 4)):
+        config.answers = ",".join(files)
+        found = adjudicate(config)
+        assert (len(found.examples), found.open) == (count, ())
+        print_adjudication(found)
+        assert f"alone: {count} sentences, taken as they are" in capsys.readouterr().out
 
 
 def test_an_open_dispute_waits_in_a_queue_for_one_more_voice(
@@ -197,7 +233,7 @@ def test_a_voice_that_settles_disputes_is_no_part_of_the_agreement(
     assert of_three.agreement == of_two.agreement
     assert [dispute.decided for dispute in of_three.disputes] == [True]
     print_adjudication(of_three)
-    assert "answered disputes only, and not part of the agreement: cem" in capsys.readouterr().out
+    assert "answered what was open, and not part of the agreement: cem" in capsys.readouterr().out
 
 
 def test_a_base_with_one_id_twice_is_refused(

@@ -1,8 +1,9 @@
 """From several annotators' answers to one corpus: agreement, disputes, a new version.
 
 What annotators agree on is taken; where they part, their majority or a Dawid-Skene model decides,
-and a dispute that neither can decide stays out until somebody settles it. A new version is a new
-file: the sentences of its base first, then the new ones with who said what, and a record beside it.
+and a dispute that neither can decide stays out until somebody settles it. So does a sentence that
+one annotator alone has answered, unless all are such. A new version is a new file: the sentences of
+its base first, then the new ones with who said what, and a record beside it.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, or_
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,10 @@ class Dispute:
 
 @dataclass(frozen=True)
 class Adjudication:
-    """What annotators' answers come to; `adjudicators` answered disputes only."""
+    """What annotators' answers come to; `adjudicators` answered what was open only.
+
+    `alone` holds the sentences that one annotator has answered, `open` those that wait for a voice.
+    """
 
     codebook: Codebook
     reading: Reading
@@ -69,6 +73,8 @@ class Adjudication:
     agreement: Mapping[str, LabelAgreement]
     disputes: tuple[Dispute, ...]
     examples: tuple[Example, ...]
+    alone: tuple[Task, ...]
+    open: tuple[Task, ...]
     output: Path | None = None
     record: Mapping[str, Any] | None = None
 
@@ -100,8 +106,9 @@ def adjudicate(config: LabelConfig) -> Adjudication:
     if not reading.answers:
         raise UserError(f"answers: {config.answers}: no answer in these files can be used")
     annotators = tuple(sorted({answer.annotator for answer in reading.answers}))
-    answered = {answer.id for answer in reading.answers}
-    asked = [task for task in tasks if task.id in answered]
+    voices = Counter(answer.id for answer in reading.answers)
+    asked = [task for task in tasks if task.id in voices]
+    alone = tuple(task for task in asked if voices[task.id] == 1)
     given = {(answer.id, answer.annotator): answer for answer in reading.answers}
     adjudicators = _adjudicators(asked, annotators, given)
     independent = [who for who in annotators if who not in adjudicators]
@@ -110,8 +117,19 @@ def adjudicate(config: LabelConfig) -> Adjudication:
         for name, said in _questions(asked, independent, given, codebook).items()
     }
     disputes, examples = settle(asked, annotators, given, codebook, config.adjudication)
+    waiting = {dispute.task.id for dispute in disputes if dispute.decided is None}
+    if len(alone) < len(asked):  # else one voice for each sentence is how the work was meant
+        waiting |= {task.id for task in alone}
     found = Adjudication(
-        codebook, reading, annotators, adjudicators, agreement, tuple(disputes), tuple(examples)
+        codebook=codebook,
+        reading=reading,
+        annotators=annotators,
+        adjudicators=adjudicators,
+        agreement=agreement,
+        disputes=tuple(disputes),
+        examples=tuple(example for example in examples if example.id not in waiting),
+        alone=alone,
+        open=tuple(task for task in asked if task.id in waiting),
     )
     return _write_version(config, found) if config.output else found
 
@@ -169,21 +187,23 @@ def settle(
 def _adjudicators(
     tasks: Sequence[Task], annotators: Sequence[str], given: Mapping[tuple[str, str], Answer]
 ) -> tuple[str, ...]:
-    """Return those who were asked nothing but what others part about.
+    """Return those who were asked what others part about, and nothing that two others agree on.
 
     Held against those who had parted they would show disagreement however seldom that was.
     """
 
-    def only_disputes(who: str) -> bool:
+    def only_open(who: str) -> bool:
         asked = [task for task in tasks if (task.id, who) in given]
         others = [other for other in annotators if other != who]
-        label_sets = [
-            {given[task.id, other].labels for other in others if (task.id, other) in given}
+        said = [
+            [given[task.id, other].labels for other in others if (task.id, other) in given]
             for task in asked
         ]
-        return len(asked) < len(tasks) and all(len(different) > 1 for different in label_sets)
+        disputed = [len(set(label_sets)) > 1 for label_sets in said]
+        alone = [len(label_sets) == 1 for label_sets in said]
+        return len(asked) < len(tasks) and any(disputed) and all(map(or_, disputed, alone))
 
-    return tuple(filter(only_disputes, annotators))
+    return tuple(filter(only_open, annotators))
 
 
 def _said(
@@ -285,7 +305,8 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
         "adjudication": config.adjudication,
         "added": len(fresh),
         "in_base_already": len(found.examples) - len(fresh),
-        "open_disputes": len(_open_tasks(found.disputes)),
+        "answered_by_one": len(found.alone),
+        "open": len(found.open),
         "refused": len(found.reading.refusals),
         "agreement": {
             name: {
@@ -305,8 +326,8 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
     write_bytes(output.with_suffix(".record.json"), content.encode())
     if found.disputes:
         write_rows(output.with_suffix(".disputes.jsonl"), map(_dispute_row, found.disputes))
-    if still_open := _open_tasks(found.disputes):
-        write_rows(_open_queue(output), map(vars, still_open))
+    if found.open:
+        write_rows(_open_queue(output), map(vars, found.open))
     if found.reading.refusals:
         write_rows(output.with_suffix(".refused.jsonl"), map(vars, found.reading.refusals))
     return Adjudication(**{**vars(found), "output": output, "record": record})
@@ -314,11 +335,6 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
 
 def _open_queue(output: Path) -> Path:
     return output.with_suffix(".open.jsonl")
-
-
-def _open_tasks(disputes: Sequence[Dispute]) -> list[Task]:
-    """Return the sentences that wait for one more voice, in the queue's order."""
-    return list({d.task.id: d.task for d in disputes if d.decided is None}.values())
 
 
 def print_adjudication(found: Adjudication) -> None:
@@ -338,7 +354,7 @@ def print_adjudication(found: Adjudication) -> None:
     console.print(table)
     if found.adjudicators:
         names = ", ".join(found.adjudicators)
-        console.print(f"answered disputes only, and not part of the agreement: {names}")
+        console.print(f"answered what was open, and not part of the agreement: {names}")
     pairs = Table(title="annotators side by side", title_justify="left")
     for name in ("label", "first", "second", "Cohen's kappa", "both", "first", "second", "neither"):
         pairs.add_column(name)
@@ -353,11 +369,12 @@ def print_adjudication(found: Adjudication) -> None:
         console.print(
             f"disputes: {count} about {label}, {rule if rule == _NO_CUE else 'rule ' + rule}"
         )
-    still_open = _open_tasks(found.disputes)
-    console.print(f"settled: {len(found.examples)} sentences; open: {len(still_open)}")
-    if still_open and found.output:
-        queue = _open_queue(found.output)
-        console.print(f"open disputes: {queue}, a queue for one more annotator")
+    if found.alone:
+        left_out = "left open" if found.alone[0] in found.open else "taken as they are"
+        console.print(f"answered by one annotator alone: {len(found.alone)} sentences, {left_out}")
+    console.print(f"settled: {len(found.examples)} sentences; open: {len(found.open)}")
+    if found.open and found.output:
+        console.print(f"open: {_open_queue(found.output)}, a queue for one more annotator")
     if found.output and found.record:
         console.print(
             f"corpus: {found.output} ({found.record['rows']} sentences, digest "
