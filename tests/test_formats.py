@@ -154,6 +154,16 @@ def test_a_spreadsheet_runs_nothing_and_keeps_what_begins_like_a_formula(
     assert "=a.txt#0" in [cell.value for cell in cells]
 
 
+def test_a_spreadsheet_says_that_none_must_be_marked(
+    tasks: list[Task], codebook: Codebook, single_codebook: Codebook, tmp_path: Path
+) -> None:
+    write_tasks(tmp_path / "t.csv", tasks, [], "table", codebook)
+    header = (tmp_path / "t.csv").read_text(encoding="utf-8-sig").splitlines()[0]
+    assert ",none,mark none where no label applies: a row without a mark is not answered," in header
+    write_tasks(tmp_path / "s.csv", tasks, [], "table", single_codebook)
+    assert "mark none" not in (tmp_path / "s.csv").read_text(encoding="utf-8-sig")
+
+
 def saved_by_excel(path: Path, encoding: str, delimiter: str, order: list[int]) -> None:
     rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
     stream = io.StringIO(newline="")

@@ -23,6 +23,9 @@ AUTO = "auto"
 QUESTION = "labels"
 """Name of the one question that every tool asks."""
 
+NOTE = f"mark {NONE} where no label applies: a row without a mark is not answered"
+"""Header of an empty column of spreadsheets: who fills them in sees no other instruction."""
+
 _Answers = Mapping[str, Sequence[Answer]]
 
 
@@ -426,7 +429,8 @@ def _write_table(
     path: Path, tasks: Sequence[Task], answers: _Answers, codebook: Codebook
 ) -> list[Path]:
     choices = choices_of(codebook)
-    header = ["sentence_id", "before", "text", "after", *choices, "annotator", "answered_at"]
+    note = [NOTE] if codebook.multi_label else []
+    header = ["sentence_id", "before", "text", "after", *choices, *note, "annotator", "answered_at"]
     header += ["suggested", "evidence", "document_id", "sentence", "start", "end"]
     rows = []
     for task in tasks:
@@ -439,6 +443,7 @@ def _write_table(
                 "annotator": answer.annotator if answer else "",
                 "answered_at": answer.at if answer else "",
                 **{name: 1 if name in chosen else "" for name in choices},
+                NOTE: "",
             }
             rows.append([values[name] for name in header])
     write_table(path, header, rows)
