@@ -124,7 +124,7 @@ def test_slices_are_the_fields_of_few_values(codebook: Codebook) -> None:
 
 
 def word_weights(text: str, label: str) -> list[tuple[str, float]]:
-    return [*((word, float(len(word) - 4)) for word in text.split()), ("[cue fired]", 1.5)]
+    return [*((word, float(len(word) - 4)) for word in text.split()), ("[praise/cue/fired]", 1.5)]
 
 
 def parts(codebook: Codebook, text: str) -> tuple[Analysis, str]:
@@ -169,9 +169,21 @@ def test_the_page_shows_errors_and_needs_nothing_but_itself(codebook: Codebook) 
     assert reader.tags.count("script") == 1  # our own filter
     assert all(source.startswith(("data:image/png", "#model-")) for source in reader.sources)
     assert "default-src 'none'" in page
-    for shown in ("missed praise 0.20", "false blame 0.80", "also cue fired +1.50", "A picture"):
+    for shown in (
+        "missed praise 0.20",
+        "false blame 0.80",
+        "also praise/cue/fired +1.50",
+        "A picture",
+    ):
         assert shown in page
     assert re.search(r'<mark style="background:rgba\(33,102,172,0.60\)" title="\+[\d.]+">', page)
+
+
+def test_a_word_in_square_brackets_is_a_word_of_its_sentence(codebook: Codebook) -> None:
+    _, page = parts(codebook, "They [the league] praised it [sic] [APPLAUSE]")
+    (shown,) = re.findall(r'<p class="sentence">(.*missed praise.*)</p><p class="soft">also', page)
+    plain = re.sub("<.*?>", "", shown)
+    assert plain.endswith("They [the league] praised it [sic] [APPLAUSE]")
 
 
 def test_only_the_most_confident_errors_are_explained(codebook: Codebook) -> None:

@@ -5,6 +5,7 @@ text is escaped, and the page forbids itself every connection.
 """
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,6 +21,9 @@ from stance.evaluation.plots import png
 
 INTERCEPT = "[intercept]"
 """The part of a score that is the same for all sentences: nothing to see in it."""
+
+_PART = re.compile(r"\[(intercept|.+/(fired|blocked)|(word|char)__.+)\]", re.DOTALL)
+"""A part of a score that belongs to no word; news has words in square brackets too, as [sic]."""
 
 _PARTS_SHOWN = 5
 """Parts of a score that belong to no word (cue rules) shown beside a sentence."""
@@ -187,8 +191,8 @@ def _sentence(text: str, wrong: WrongLabel) -> str:
     )
     if not wrong.words:
         return f'<p class="sentence">{tag}{escape(text)}</p>'
-    words = [(w, v) for w, v in wrong.words if not w.startswith("[")]
-    parts = [(w, v) for w, v in wrong.words if w.startswith("[") and w != INTERCEPT and v]
+    words = [(w, v) for w, v in wrong.words if not _PART.fullmatch(w)]
+    parts = [(w, v) for w, v in wrong.words if _PART.fullmatch(w) and w != INTERCEPT and v]
     strongest = max((abs(v) for _, v in words), default=0.0)
     marked = " ".join(_word(w, v, strongest) for w, v in words)
     parts.sort(key=lambda item: -abs(item[1]))
