@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_prediction import configure, predict_script, rows
 
+from stance.codebook import Codebook
 from stance.prediction import report
 from stance.prediction.batch import Outcome, predict
 
@@ -133,6 +134,19 @@ def test_values_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPat
         report.merge(total, {"source": {str(n): [1, 0] for n in range(start, start + 20)}})
     assert len(total["source"]) == 11
     assert sum(numbers[0] for numbers in total["source"].values()) == 100
+
+
+def test_more_days_than_values_are_kept_still_give_a_chart(
+    codebook: Codebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_MOST_KEPT", 10)
+    total: dict[str, report.Tally] = {}
+    for month in range(1, 13):
+        days = {f"2021-{month:02}-{day:02}": [1, 1, 0] for day in range(1, 29)}
+        report.merge(total, {"date": days})
+    shown = report._section("date", total["date"], codebook)
+    assert "<svg" in shown
+    assert "2021-12: 28 sentences; praise 28, blame 0" in shown
 
 
 def test_a_report_needs_an_output(rules_model: Path, tmp_path: Path) -> None:

@@ -67,11 +67,15 @@ def tally(
 
 
 def merge(total: dict[str, Tally], more: Mapping[str, Tally]) -> None:
-    """Add the counts of a window; values beyond the first `_MOST_KEPT` are counted together."""
+    """Add the counts of a window; values beyond the first `_MOST_KEPT` are counted together.
+
+    Days are all kept: a century has few of them, and one that is missing costs the chart over time.
+    """
     for column, values in more.items():
         kept = total.setdefault(column, {})
         for value, counts in values.items():
-            _add(kept, value if value in kept or len(kept) < _MOST_KEPT else "other", counts)
+            known = value in kept or len(kept) < _MOST_KEPT or _DAY.fullmatch(value)
+            _add(kept, value if known else "other", counts)
 
 
 def fit(sentences: Iterable[int]) -> tuple[int, int]:
