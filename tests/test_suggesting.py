@@ -13,9 +13,11 @@ import pytest
 from conftest import ROOT, WORDS, toy_rows, write_rows
 from hydra import compose, initialize_config_dir
 
+from stance.classifiers.rules import RulesClassifier
 from stance.codebook import Codebook
 from stance.config import LabelConfig, read_config, register_schemas
 from stance.corpus.examples import Split
+from stance.decision import Calibrator, Decision
 from stance.errors import UserError
 from stance.labelling.aggregate import MISSING, NO, SILENT, YES, fit_label_model
 from stance.labelling.entailment import EntailmentScorer
@@ -24,7 +26,7 @@ from stance.labelling.report import print_report, report_voters
 from stance.labelling.suggesting import make_queue, read_pool
 from stance.labelling.tasks import read_queue
 from stance.labelling.voters import CueVoters, ScoringVoter, model_voter, suggest
-from stance.model import load_model
+from stance.model import StanceModel, load_model
 
 
 @pytest.fixture
@@ -147,6 +149,19 @@ def test_a_trained_model_votes(
     suggestions = suggest([CueVoters(codebook).vote(toy["test"].texts), ballot], codebook)
     found = suggestions.probabilities >= 0.5
     assert (found <= toy["test"].gold).mean() > 0.95  # the rules know half of the verbs
+
+
+def test_a_single_label_model_votes_by_its_own_margin(
+    single_codebook: Codebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.array([[0.45, 0.30, 0.25], [0.40, 0.35, 0.25], [0.05, 0.55, 0.40]])
+    decision = Decision(single_codebook.names, False, (Calibrator(),) * 3, (), band=0.1)
+    model = StanceModel("m", RulesClassifier(single_codebook), decision, single_codebook)
+    monkeypatch.setattr(model, "probabilities", lambda texts: scores)
+    votes = model_voter(model).vote(["a", "b", "c"]).votes
+    assert votes.tolist() == [[YES, NO, NO], [SILENT, SILENT, NO], [NO, YES, NO]]
+    doubted = model.predict(["a", "b", "c"]).uncertain.tolist()
+    assert (votes == SILENT).any(axis=1).tolist() == doubted == [False, True, False]
 
 
 def test_a_single_label_codebook_gets_one_suggestion(single_codebook: Codebook) -> None:

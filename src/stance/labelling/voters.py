@@ -109,6 +109,8 @@ class ScoringVoter:
         score: returns probabilities of shape (n, labels), NaN for a label it knows nothing of.
         low: below this it says no, shape (labels,).
         high: from this on it says yes, shape (labels,).
+        margins: whether both are of a label's lead over the best of the others, as in a
+            single-label codebook, and not of its probability.
     """
 
     def __init__(
@@ -119,10 +121,11 @@ class ScoringVoter:
         *,
         low: NDArray[np.float64],
         high: NDArray[np.float64],
+        margins: bool = False,
     ) -> None:
         """Keep the settings."""
         self._name, self._codebook, self._score = name, codebook, score
-        self._low, self._high = low, high
+        self._low, self._high, self._margins = low, high, margins
 
     def vote(self, texts: Sequence[str]) -> Ballot:
         """Say yes or no where the probability is clear."""
@@ -155,23 +158,32 @@ class ScoringVoter:
         return np.vstack(parts) if parts else np.empty((0, len(self._codebook.names)))
 
     def _votes(self, probabilities: NDArray[np.float64]) -> Votes:
+        clear = _leads(probabilities) if self._margins else probabilities
         votes = np.full(probabilities.shape, SILENT, dtype=np.int8)
-        votes[probabilities >= self._high] = YES
-        votes[probabilities < self._low] = NO
+        votes[clear >= self._high] = YES
+        votes[clear < self._low] = NO
         return votes
+
+
+def _leads(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each label lies above the best of the others, shape (n, labels)."""
+    second, best = np.sort(probabilities, axis=1)[:, -2:].T[:, :, np.newaxis]
+    leads: NDArray[np.float64] = probabilities - np.where(probabilities < best, best, second)
+    return leads
 
 
 def model_voter(model: StanceModel) -> ScoringVoter:
     """Let a trained model vote; it is silent where it calls itself uncertain."""
-    names = len(model.codebook.names)
-    thresholds = model.decision.thresholds() if model.codebook.multi_label else np.full(names, 0.5)
+    single = not model.codebook.multi_label
+    thresholds = np.zeros(len(model.codebook.names)) if single else model.decision.thresholds()
     band = model.decision.band
     return ScoringVoter(
         f"model:{model.name}",
         model.codebook,
         model.probabilities,
-        low=np.maximum(thresholds - band, 0.0),
+        low=thresholds - band,
         high=np.minimum(thresholds + band, 1.0),
+        margins=single,
     )
 
 
