@@ -51,6 +51,12 @@ def test_cohens_kappa_is_that_of_a_published_example() -> None:
     assert (pair.both, pair.only_first, pair.only_second, pair.neither) == (20, 5, 10, 15)
 
 
+def test_cohens_kappa_of_a_yes_man_and_a_naysayer_is_nought() -> None:
+    """What they said is what chance gives; scikit-learn says so too."""
+    (pair,) = agree(two(0, 9, 0, 0), ["a", "b"], resamples=100, seed=1).pairs
+    assert (pair.kappa.value, pair.kappa.low, pair.kappa.high) == (0, 0, 0)
+
+
 def test_fleiss_kappa_by_hand() -> None:
     """Three raters, rows 111 110 100 000: P = (1 + 1/3 + 1/3 + 1) / 4, Pe = 1/2, kappa 1/3."""
     said = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=np.int8)

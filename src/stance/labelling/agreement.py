@@ -139,7 +139,7 @@ def _pair(answers: Answers, first: str, second: str) -> PairTable:
     np.add.at(table, (both[:, 0], both[:, 1]), 1)
     nan = float("nan")
     kappa = Estimate(nan, nan, nan)
-    if len(both) and (table.sum(axis=0).min() or table.sum(axis=1).min()):
+    if len(both) not in (0, table[0, 0], table[1, 1]):  # else chance agrees always
         with np.errstate(all="ignore"):  # empty cells leave its tests, not asked for, undefined
             found = cohens_kappa(table)
         low, high = np.clip([found.kappa_low, found.kappa_upp], -1, 1)  # kappa's own bounds
