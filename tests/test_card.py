@@ -16,6 +16,7 @@ from stance.evaluation.card import EXAMPLE
 from stance.model import StanceModel, load_model
 from stance.training import train
 
+SHIPPED = "The corpus that ships with the project was written by a language model"
 FILES = {"train": (0, 160), "validation": (1000, 96), "test": (2000, 80)}
 
 
@@ -45,7 +46,6 @@ def trained(folder: Path, codebook: Codebook, *overrides: str) -> tuple[Path, st
                 overrides=[
                     f"hydra.searchpath=[file://{folder}]",
                     "codebook=own",
-                    "data.name=toy",
                     "tracking=none",
                     "resamples=100",
                     "evaluate_on=[validation,test]",
@@ -93,7 +93,7 @@ def test_a_card_says_what_the_model_is_and_where_it_fails(
     assert "- odd: 1 of 2 test sentences kept; fails for instance: “Rain | fell on" in card
     assert re.search(r"- praise: on test, \d+ of 40 missed, \d+ given wrongly", card)
     assert "train: 160 sentences in 40 documents (praise 80, blame 80)" in card
-    assert "written by a language model" not in card  # that is said of the corpus that ships
+    assert SHIPPED not in card
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", card):
         assert (directory / picture).read_bytes().startswith(b"\x89PNG")
     assert "AutoModel" not in card
@@ -128,3 +128,14 @@ def test_a_card_without_judged_splits_shows_no_picture(tmp_path: Path, codebook:
     directory, card = trained(tmp_path, codebook, "model=rules", "evaluate_on=[]")
     assert "![" not in card
     assert not list(directory.glob("*.png"))
+
+
+def test_a_card_warns_of_the_corpus_that_ships_where_it_was_learnt_from(
+    tmp_path: Path, codebook: Codebook
+) -> None:
+    shipped = tmp_path / "data/stance"
+    shipped.mkdir(parents=True)
+    files = [write_rows(shipped / "a.jsonl", toy_rows(codebook, 0, 80)), tmp_path / "b.jsonl"]
+    write_rows(files[1], toy_rows(codebook, 80, 80))
+    settings = ["model=rules", f"data.train=[{files[0]},{files[1]}]", "data.name=mine"]
+    assert SHIPPED in trained(tmp_path, codebook, *settings)[1]

@@ -128,6 +128,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
             judged=judged,
             outcomes=outcomes,
             record=model.record,
+            learnt_from=config.data.train,
             prepared=prepared_example(classifier),
         )
         pictures = {}

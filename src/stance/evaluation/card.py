@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stance.codebook import Codebook
@@ -20,7 +21,8 @@ RELIABILITY = "reliability.png"
 EXAMPLE = "The ministry condemned the attack."
 
 _COLUMNS = ("precision", "recall", "f1", "average_precision", "brier", "ece")
-_OWN_CORPUS = "stance"
+_OWN_CORPUS = ("data", "stance")
+"""The folder of the corpus that ships."""
 _WEAK = 0.8
 """Constructs of which a model keeps less than this are named among its known failures."""
 
@@ -29,8 +31,9 @@ _WEAK = 0.8
 class CardFacts:
     """What the card tells of a model.
 
-    `scores` and `judged` are by split, the last one the one that counts most; `prepared` is the
-    sentence `EXAMPLE` as an encoder reads it, None where `transformers` cannot load the model.
+    `scores` and `judged` are by split, the last one the one that counts most; `learnt_from` names
+    the training files; `prepared` is the sentence `EXAMPLE` as an encoder reads it, None where
+    `transformers` cannot load the model.
     """
 
     name: str
@@ -41,6 +44,7 @@ class CardFacts:
     judged: Mapping[str, Judged]
     outcomes: Sequence[Outcome]
     record: Mapping[str, Any]
+    learnt_from: Sequence[str]
     prepared: str | None = None
 
 
@@ -64,7 +68,7 @@ def model_card(facts: CardFacts) -> str:
         "matters. A label says what the sentence reports, not that the report is true. It is no\n"
         "evidence about a person, and no ground for a decision about one.",
         "## Data",
-        _data(facts.record),
+        _data(facts),
         "## Scores",
         score_tables(codebook, facts.scores),
         "Intervals are 95 % bootstrap intervals that resample documents. Thresholds and\n"
@@ -114,14 +118,14 @@ def _front_matter(facts: CardFacts) -> str:
     )
 
 
-def _data(record: Mapping[str, Any]) -> str:
+def _data(facts: CardFacts) -> str:
     lines = [
-        f"- {split}: {facts['rows']} sentences in {facts['documents']} documents ("
-        + ", ".join(f"{name} {count}" for name, count in facts["labels"].items())
-        + f"), SHA-256 `{facts['digest'][:16]}…`"
-        for split, facts in record["data"].items()
+        f"- {split}: {data['rows']} sentences in {data['documents']} documents ("
+        + ", ".join(f"{name} {count}" for name, count in data["labels"].items())
+        + f"), SHA-256 `{data['digest'][:16]}…`"
+        for split, data in facts.record["data"].items()
     ]
-    if record["parameters"]["data"] == _OWN_CORPUS:
+    if any(Path(file).resolve().parent.parts[-2:] == _OWN_CORPUS for file in facts.learnt_from):
         lines.append(
             "\nThe corpus that ships with the project was written by a language model under the\n"
             "codebook. Scores on its own splits are higher than on real news; measure on\n"
