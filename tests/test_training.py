@@ -15,8 +15,11 @@ from conftest import ROOT, toy_rows, write_rows
 from hydra import compose, initialize_config_dir
 
 from stance.codebook import Codebook
-from stance.config import TrainConfig, parameters, read_config, register_schemas
+from stance.config import LabelConfig, TrainConfig, parameters, read_config, register_schemas
 from stance.errors import UserError
+from stance.labelling.checking import check
+from stance.labelling.report import report_voters
+from stance.labelling.suggesting import make_queue
 from stance.model import load_model
 from stance.training import train
 
@@ -46,6 +49,26 @@ def settings(folder: Path, models_dir: Path, codebook: Codebook) -> list[str]:
         "resamples=100",
         "behaviour=null",
     ]
+
+
+def test_another_codebook_needs_none_of_the_files_that_ship(
+    codebook: Codebook, tmp_path: Path
+) -> None:
+    own = [part for part in write_corpus(tmp_path, codebook) if not part.startswith("data.test")]
+    folder, codebook_, _, *files = own
+    rest = ["data=none", "model=rules", "tracking=none", "behaviour=null", "resamples=100"]
+    train(configure(folder, codebook_, *files, *rest, f"models_dir={tmp_path}"))
+    (tmp_path / "article.txt").write_text("The mayor praised the plan. The union left.")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        values = compose("label", overrides=[folder, codebook_, "data=none"])
+    config = read_config(values, LabelConfig)
+    config.input, config.output = str(tmp_path / "article.txt"), str(tmp_path / "queue.jsonl")
+    assert len(make_queue(config).tasks) == 2
+    config.input, config.check = None, "true"
+    with pytest.raises(UserError, match=r"^report: no sentence"):
+        report_voters(config)
+    with pytest.raises(UserError, match=r"^check: true: data=none names no file"):
+        check(config)
 
 
 def runs(models_dir: Path) -> list[Any]:

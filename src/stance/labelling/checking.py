@@ -26,6 +26,7 @@ from stance.corpus.quality import (
     profile,
     read_located,
 )
+from stance.errors import UserError
 from stance.labelling.files import distinct, paths_of, write_rows
 from stance.labelling.screen import open_console
 
@@ -71,9 +72,15 @@ def check(config: LabelConfig) -> Quality:
 
 
 def files_to_check(config: LabelConfig) -> dict[str, list[Path]]:
-    """Return the files of every split that a check is asked for."""
+    """Return the files of every split that a check is asked for.
+
+    Raises:
+        UserError: there are none.
+    """
     if config.check == SHIPPED:
-        return splits_of(config.data)
+        if not (files := splits_of(config.data)):
+            raise UserError(f"check: {SHIPPED}: data={config.data.name} names no file")
+        return files
     paths = distinct(paths_of("check", config.check), attrgetter("stem"))
     return {name: [path] for name, path in paths.items()}
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from stance.codebook import Codebook
 from stance.config import LabelConfig, columns_of
 from stance.corpus.examples import encode_labels, read_split
+from stance.errors import UserError
 from stance.labelling.aggregate import NO, SILENT, YES, Votes
 from stance.labelling.agreement import alpha
 from stance.labelling.screen import open_console
@@ -53,6 +54,8 @@ def report_voters(config: LabelConfig) -> Report:
     voters = build_voters(config, codebook, read_model(config, codebook))
     texts = read_pool(config, codebook).kept_texts if config.input else []
     gold_texts, gold = _gold(config, codebook)
+    if not texts and not gold_texts:
+        raise UserError("report: no sentence to vote on; name articles (input=) or gold (gold=)")
     on_gold = [voter.vote(gold_texts) for voter in voters]
     # Fitted as for a queue: labels are not as frequent in gold, which would bend the rates.
     counted = suggest([voter.vote(texts) for voter in voters] if texts else on_gold, codebook)
