@@ -134,6 +134,32 @@ def test_tables_are_read_by_column_name(tmp_path: Path, codebook: Codebook) -> N
         read_split(path, "train", codebook, columns)
 
 
+def test_quotes_quote_the_cells_of_a_table_only_when_that_is_said(
+    tmp_path: Path, codebook: Codebook
+) -> None:
+    path = tmp_path / "mine.tsv"
+    plain = 'text\tlabels\n"We left," he said.\tblame\n"No."\t\n'
+    path.write_text(plain)
+    assert read_split(path, "train", codebook).texts == ['"We left," he said.', '"No."']
+    quoted = Columns(quotes=True)
+    for header in ("text\tlabels", '"text"\t"labels"'):
+        path.write_text(f'{header}\n"""We left,""\nhe said."\t"blame"\nX.\t\n')
+        split = read_split(path, "train", codebook, quoted)
+        assert split.texts == ['"We left,"\nhe said.', "X."]
+        assert [example.id for example in split.examples] == ["mine:2", "mine:4"]
+    path.write_text('"text"\t"labels"\n"X."\t"blame"\n')
+    with pytest.raises(
+        UserError, match=r"mine\.tsv:1: the header's cells are quoted; .*tsv_quotes"
+    ):
+        read_split(path, "train", codebook)
+    path.write_text('text\tlabels\nX.\t\n"""We left,"" he said."\tblame\n')
+    with pytest.raises(UserError, match=r"mine\.tsv:3: a cell is quoted; .*tsv_quotes=true"):
+        read_split(path, "train", codebook)
+    path.write_text('text\tlabels\nX.\t\n"We left.\tblame\n')
+    with pytest.raises(UserError, match=r"mine\.tsv:3: not tab-separated: "):
+        read_split(path, "train", codebook, quoted)
+
+
 def test_labels_survive_encoding(codebook: Codebook) -> None:
     sets = [("praise", "blame"), (), ("blame",)]
     assert decode_labels(encode_labels(sets, codebook), codebook) == sets

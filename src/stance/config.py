@@ -47,6 +47,7 @@ class DataConfig:
     id_column: str = ""
     group_column: str = ""
     label_separator: str = ","
+    tsv_quotes: bool = False
 
 
 @dataclass
@@ -304,6 +305,7 @@ def columns_of(data: DataConfig) -> Columns:
         id=data.id_column,
         group=data.group_column,
         separator=data.label_separator,
+        quotes=data.tsv_quotes,
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,13 +97,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of a tab-separated file; an empty `id` or `group` means row number."""
+    """Names of the columns of a tab-separated file; an empty `id` or `group` means row number.
+
+    `quotes` says whether a quotation mark quotes its cells, or is a letter like any other.
+    """
 
     text: str = "text"
     labels: str = "labels"
     id: str = ""
     group: str = ""
     separator: str = ","
+    quotes: bool = False
 
 
 def encode_labels(label_sets: Sequence[Sequence[str]], codebook: Codebook) -> NDArray[np.int8]:
@@ -261,6 +265,9 @@ def _read_lines(
         raise UserError(f"{path}: no examples in this file")
 
 
+_QUOTED = re.compile(r'"([^"]|"")*"', re.DOTALL)
+_QUOTES_HINT = "if quotation marks quote the cells, set tsv_quotes=true beside the columns' names"
+
 _Row = tuple[int, "dict[str, Any] | UserError"]
 
 
@@ -281,14 +288,16 @@ def _json_rows(path: Path, text: str) -> Iterator[_Row]:
 
 
 def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[_Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    header = next(reader, None)
+    rows = _tsv_cells(path, text, quotes=columns.quotes)
+    _, header = next(rows, (1, None))
     if header is None:
         raise UserError(f"{path}: no examples in this file")
+    if not columns.quotes and any(map(_QUOTED.fullmatch, header)):
+        raise UserError(f"{path}:1: the header's cells are quoted; {_QUOTES_HINT}")
     for column in filter(None, (columns.text, columns.labels, columns.id, columns.group)):
         if column not in header:
             raise UserError(f"{path}:1: no column {column!r}; the columns are {', '.join(header)}")
-    for number, cells in enumerate(reader, start=2):
+    for number, cells in rows:
         if not any(cells):
             continue
         if len(cells) != len(header):
@@ -298,6 +307,9 @@ def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[_Row]:
                     f"{path}:{number}: {len(cells)} cells where the header has {len(header)}"
                 ),
             )
+            continue
+        if not columns.quotes and any('""' in c[1:-1] and _QUOTED.fullmatch(c) for c in cells):
+            yield number, UserError(f"{path}:{number}: a cell is quoted; {_QUOTES_HINT}")
             continue
         values = dict(zip(header, cells, strict=True))
         key = values[columns.id] if columns.id else f"{path.stem}:{number}"
@@ -310,6 +322,20 @@ def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[_Row]:
         }
         named = {columns.text, columns.labels, columns.id, columns.group}
         yield number, {**{k: v for k, v in values.items() if k not in named}, **read}
+
+
+def _tsv_cells(path: Path, text: str, *, quotes: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each row begins, and its cells."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter="\t", quoting=quoting, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}:{line}: not tab-separated: {error}") from error
 
 
 def _example(values: dict[str, Any] | UserError, codebook: Codebook, where: str) -> Example:
