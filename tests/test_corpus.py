@@ -160,6 +160,18 @@ def test_quotes_quote_the_cells_of_a_table_only_when_that_is_said(
         read_split(path, "train", codebook, quoted)
 
 
+@pytest.mark.parametrize("name", ["test.csv", "test.xlsx"])
+def test_a_labelled_file_of_another_kind_is_told_what_is_read(
+    name: str, tmp_path: Path, codebook: Codebook
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"PK\x03\x04\xff")
+    with pytest.raises(UserError) as caught:
+        read_split(path, "test", codebook)
+    kinds = "JSON Lines (.jsonl) or tab-separated (.tsv)"
+    assert str(caught.value) == f"{path}: a labelled file is {kinds}"
+
+
 def test_labels_survive_encoding(codebook: Codebook) -> None:
     sets = [("praise", "blame"), (), ("blame",)]
     assert decode_labels(encode_labels(sets, codebook), codebook) == sets

@@ -143,8 +143,8 @@ def read_split(path: Path, name: str, codebook: Codebook, columns: Columns | Non
     """Read one labelled file: JSON Lines, or tab-separated where its suffix is `.tsv`.
 
     Raises:
-        UserError: the file is missing, empty or not UTF-8, or one of its lines is no example
-            under the codebook; the message names the file and the line.
+        UserError: the file is missing, empty, of another kind or not UTF-8, or one of its lines is
+            no example under the codebook; the message names the file and the line.
     """
     return Split(name, tuple(e for e, _ in _read_lines(path, codebook, columns)), codebook)
 
@@ -235,6 +235,8 @@ def _read_lines(
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot read the labelled file: {error.strerror}") from error
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{path}: a labelled file is JSON Lines (.jsonl) or tab-separated (.tsv)")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -242,7 +244,7 @@ def _read_lines(
         raise UserError(f"{path}:{line}: not UTF-8: byte 0x{raw[error.start]:02x}") from error
     rows = (
         _tsv_rows(path, text, columns or Columns())
-        if path.suffix == ".tsv"
+        if path.suffix.lower() == ".tsv"
         else _json_rows(path, text)
     )
     first_use: dict[str, int] = {}
@@ -265,6 +267,7 @@ def _read_lines(
         raise UserError(f"{path}: no examples in this file")
 
 
+_SUFFIXES = ("", ".jsonl", ".ndjson", ".json", ".tsv")
 _QUOTED = re.compile(r'"([^"]|"")*"', re.DOTALL)
 _QUOTES_HINT = "if quotation marks quote the cells, set tsv_quotes=true beside the columns' names"
 
