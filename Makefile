@@ -25,8 +25,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-INPUT ?= data/articles
-predict: $(READY) ## make predict INPUT=article.txt
+predict: $(if $(INPUT),$(READY)) ## make predict INPUT=article.txt
+	$(if $(INPUT),,$(error INPUT: name what to read, as in make predict INPUT=article.txt))
 	$(BIN)/python predict.py input='$(INPUT)'
 
 ui: $(READY) ## MLflow on 127.0.0.1 over models/mlflow.db

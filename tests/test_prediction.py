@@ -806,3 +806,15 @@ def test_a_damaged_model_is_refused(
     config = configure(input=tmp_path / "a.txt", output=tmp_path / "o.jsonl", model_dir=copy)
     with pytest.raises(UserError, match=r"rules\.json: damaged"):
         predict(config)
+
+
+def test_make_asks_for_an_input() -> None:
+    def make(*words: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "--dry-run", "predict", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    refused = make()
+    assert (refused.returncode, refused.stdout) == (2, "")
+    (line,) = refused.stderr.splitlines()
+    assert "INPUT: name what to read, as in make predict INPUT=article.txt" in line
+    assert "predict.py input='a.txt'" in make("INPUT=a.txt").stdout
