@@ -367,6 +367,26 @@ def test_what_is_found_later_is_recorded_in_the_run_of_the_model(
     assert sorted(kind for kind in kinds if kind) == ["compare", "promote"]
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_only_the_split_itself_changes_the_scores_that_a_run_has_of_it(
+    own: bool, saved: Path, models_dir: Path, toy: dict[str, Split]
+) -> None:
+    import mlflow
+
+    from stance.tracking import Store, start_run
+
+    with start_run(Store("mlflow", "", "stance", models_dir), "training") as run:
+        run.log_metrics({"validation/f1_macro": 0.5})
+    digest = toy["test"].digest if own else "of another file"
+    record = {"run": run.id, "data": {"validation": {"digest": digest}}}
+    replace(load_model(saved / "models/tfidf"), record=record).save(saved / "models/a", "# card\n")
+    path = shutil.copy(saved / "test.jsonl", models_dir / "validation.jsonl")
+    store = ["tracking=mlflow", f"models_dir={models_dir}"]
+    evaluate(configure(saved, f"data_file={path}", *store, models="a"))
+    client = mlflow.MlflowClient(f"sqlite:///{models_dir / 'mlflow.db'}")
+    assert (client.get_run(run.id).data.metrics["validation/f1_macro"] != 0.5) is own
+
+
 def _predicted_with(name: str, models_dir: Path, text: str) -> dict[str, str]:
     """Label a sentence by the script with a model of the registry; return the first record."""
     (models_dir / "in.txt").write_text(text)

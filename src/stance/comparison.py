@@ -96,6 +96,9 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
             run.log_text(page.read_text(encoding="utf-8"), page.name)
         if run.id and config.operating_point is None:
             for name, model in models.items():
+                own = (model.record.get("data") or {}).get(split.name)
+                if own and own["digest"] != split.digest:
+                    continue  # another file than the split that the run has scores of
                 scores = point_scores(judged[name])
                 found = {f"{split.name}/{key}": value for key, value in scores.items()}
                 reopen_run(store, model.record.get("run", "")).log_metrics(found)
