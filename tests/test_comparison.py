@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -436,6 +437,18 @@ def test_a_promoted_model_is_registered_and_answers_as_a_pyfunc(
         assert manifest["model"]["path"] == manifest["settings"]["model_dir"] == name
     version = mlflow.MlflowClient().get_model_version_by_alias("news-stance", "champion")
     assert "`tfidf` becomes champion" in version.description
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), ["One.", "Two."], 7])
+def test_a_pyfunc_refuses_what_is_no_text(value: object, saved: Path) -> None:
+    import pandas as pd
+
+    from stance.serving import StancePyfunc
+
+    pyfunc = StancePyfunc()
+    pyfunc.load_context(SimpleNamespace(artifacts={"model": saved / "models/rules"}))
+    with pytest.raises(UserError, match="row 1: 'text' must be a text, found"):
+        pyfunc.predict(None, pd.DataFrame({"text": ["It rained.", value]}))
 
 
 @pytest.mark.parametrize(

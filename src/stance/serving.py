@@ -28,11 +28,19 @@ class StancePyfunc(PythonModel):
         self.model: StanceModel = load_model(Path(context.artifacts[ARTIFACT]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Label the sentences of the column `text`."""
+        """Label the sentences of the column `text`.
+
+        Raises:
+            UserError: the column is missing, or a row of it holds no text.
+        """
         if TEXT not in model_input.columns:
             raise UserError(f"no column {TEXT!r}; found {', '.join(map(str, model_input.columns))}")
         point = (params or {}).get(OPERATING_POINT) or None
-        prediction = self.model.predict([str(text) for text in model_input[TEXT]], point)
+        texts = list(model_input[TEXT])
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise UserError(f"row {row}: {TEXT!r} must be a text, found {text!r}")
+        prediction = self.model.predict(texts, point)
         table = pd.DataFrame(
             prediction.probabilities.round(6),
             columns=[f"p_{name}" for name in self.model.codebook.names],
