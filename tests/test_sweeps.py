@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stance.sweeps import name_in_sweep, summarize_sweep, sweep_table, varied
+from stance.errors import UserError
+from stance.sweeps import claim_name, name_in_sweep, summarize_sweep, sweep_table, varied
 from stance.tracking import Child, Store, start_run, sweep_parent
 
 
@@ -20,6 +21,14 @@ from stance.tracking import Child, Store, start_run, sweep_parent
 )
 def test_a_run_of_a_sweep_is_named_after_what_it_was_given(overrides: list[str], name: str) -> None:
     assert name_in_sweep("tfidf-seed1", overrides) == name
+
+
+def test_a_job_of_a_sweep_may_run_again_but_not_under_anothers_name(tmp_path: Path) -> None:
+    for _ in range(2):
+        claim_name("mine", "seed: 1\n", tmp_path)
+    claim_name("other", "seed: 2\n", tmp_path)
+    with pytest.raises(UserError, match="two jobs of this sweep would both be saved as 'mine'"):
+        claim_name("mine", "seed: 2\n", tmp_path)
 
 
 def child(name: str, f1: float, **parameters: str) -> Child:

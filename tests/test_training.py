@@ -259,6 +259,21 @@ def test_a_mistake_ends_in_one_line(arguments: list[str], message: str, tmp_path
     assert not list(models.glob("*seed*"))
 
 
+def test_jobs_of_a_sweep_do_not_save_over_one_another(tmp_path: Path, codebook: Codebook) -> None:
+    models = tmp_path / "models"
+    overrides = settings(tmp_path / "data", models, codebook)
+    overrides += ["model=rules", "tracking=none", "name=same", "seed=1,2"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "--multirun", *overrides],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "two jobs of this sweep would both be saved as 'same'" in done.stderr.splitlines()[-1]
+    assert load_model(models / "same").record["seed"] == 1
+
+
 def test_scripts_say_what_they_take_without_loading_the_libraries() -> None:
     for script in ("train.py", "evaluate.py"):
         done = subprocess.run(

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from stance.errors import UserError
 from stance.evaluation import plots
 from stance.evaluation.metrics import PRIMARY
 from stance.tracking import Child, Store, reopen_run, sweep_children
@@ -26,6 +28,27 @@ def name_in_sweep(name: str, overrides: Sequence[str]) -> str:
         if key.startswith(("model.", "decision."))
     ]
     return "-".join([name, *added])
+
+
+def claim_name(name: str, settings: str, sweep: Path) -> None:
+    """Write into the sweep's folder which settings the model of this name is trained with.
+
+    The jobs of a sweep may be processes of their own: only the folder is theirs in common.
+
+    Raises:
+        UserError: a job of this sweep with other settings has the name already.
+    """
+    sweep.mkdir(parents=True, exist_ok=True)
+    claim = sweep / f".{name}.yaml"
+    try:
+        with claim.open("x", encoding="utf-8") as file:
+            file.write(settings)
+    except FileExistsError as error:
+        if claim.read_text(encoding="utf-8") != settings:
+            raise UserError(
+                f"name: two jobs of this sweep would both be saved as {name!r}; give each its own, "
+                "as in 'name=mine-${hydra:job.num}'"
+            ) from error
 
 
 def summarize_sweep(store: Store, parent: str) -> None:

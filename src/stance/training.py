@@ -41,7 +41,7 @@ from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
 from stance.evaluation.paired import PRIMARY_TITLE
 from stance.exports import speed_up
 from stance.model import StanceModel, place_for
-from stance.sweeps import summarize_sweep
+from stance.sweeps import claim_name, summarize_sweep
 from stance.tracking import KIND, DataSource, Run, open_store, start_run, sweep_parent
 
 logger = logging.getLogger(__name__)
@@ -62,10 +62,11 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
 
     Args:
         config: the run's settings.
-        sweep: name of the sweep that this run is a part of; its runs share a parent.
+        sweep: folder of the sweep that this run is a part of; its runs share a parent.
 
     Raises:
-        UserError: the corpus, the checkpoint or a setting cannot be used.
+        UserError: the corpus, the checkpoint or a setting cannot be used, or another run of the
+            sweep bears this name.
     """
     codebook = Codebook.from_mapping(config.codebook, "codebook")
     corpus = read_splits(config.data, codebook)
@@ -78,6 +79,9 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
     limit_threads(config.threads)
     classifier = build_classifier(config.model, codebook, config.seed)
     directory = place_for(Path(config.models_dir), config.name)
+    settings = yaml.safe_dump(OmegaConf.to_container(OmegaConf.structured(config)))
+    if sweep:
+        claim_name(config.name, settings, Path(sweep))
     for split in corpus.values():
         logger.info("%s: %d sentences, %s", split.name, len(split), _counts(split))
 
@@ -86,9 +90,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
     tags = {KIND: "train", "stance.model_dir": str(directory)}
     with start_run(store, config.name, tags=tags, parent=parent) as run:
         run.log_parameters(parameters(config))
-        run.log_text(
-            yaml.safe_dump(OmegaConf.to_container(OmegaConf.structured(config))), "config.yaml"
-        )
+        run.log_text(settings, "config.yaml")
         for split in corpus.values():
             run.log_data(data_source(split, config.data))
 
