@@ -225,6 +225,26 @@ def test_every_shipped_choice_composes() -> None:
         configure(f"model={model}", "tracking=none")
 
 
+def test_each_script_takes_the_choices_of_this_machine_from_a_file_of_its_own(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "local").mkdir()
+    choices = {
+        "train": "threads: 3",
+        "evaluate": "resamples: 101",
+        "predict": "workers: 3",
+        "label": "port: 0",
+    }
+    register_schemas()
+    for name, line in choices.items():
+        (tmp_path / f"local/{name}.yaml").write_text(f"# @package _global_\n{line}\n")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for name, line in choices.items():
+            values = compose(name, overrides=[f"hydra.searchpath=[file://{tmp_path}]"])
+            key, _, value = line.partition(": ")
+            assert values[key] == int(value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
