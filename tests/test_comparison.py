@@ -300,6 +300,22 @@ def test_a_tracking_server_that_is_away_does_not_stop_an_evaluation(
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["127.0.0.1:5000", "file:./mlruns", "foo://bar", "sqlite:///file:{db}?mode=ro&uri=true"],
+)
+def test_a_store_that_cannot_be_used_does_not_stop_an_evaluation(
+    uri: str, saved: Path, models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = uri.format(db=models_dir / "mlflow.db")
+    config = configure(saved, f"data_file={saved / 'test.jsonl'}", "tracking=mlflow")
+    config.tracking.uri, config.tracking.experiment = uri, "unused"  # it is in the store already
+    assert evaluate(config).report.exists()
+    (warning,) = (r for r in caplog.records if r.name == "stance.tracking")
+    assert warning.getMessage().startswith(f"tracking.uri: MLflow cannot start at {uri}")
+    assert not [r for r in caplog.records if r.exc_info]
+
+
 def test_promotion_moves_the_alias_or_says_why_not(saved: Path) -> None:
     data = f"data_file={saved / 'test.jsonl'}"
     champion = saved / "models/champion"

@@ -50,6 +50,8 @@ def test_the_parent_knows_its_best_child(models_dir: Path) -> None:
     store = Store("mlflow", "", "stance", models_dir)
     parent = sweep_parent(store, "logs/today_sweep")
     assert parent and sweep_parent(store, "logs/today_sweep") == parent
+    other = sweep_parent(store, "today's_sweep")
+    assert other != parent and sweep_parent(store, "today's_sweep") == other
     summarize_sweep(store, parent)  # nothing has finished: nothing to say
     for name, f1, strength in (("low", 0.4, 1), ("high", 0.6, 4)):
         with start_run(store, name, parent=parent) as run:

@@ -239,15 +239,16 @@ def start_run(
     if store.kind == "none":
         yield SilentRun()
         return
-    client, address = _connect(store)
-    experiment_id = _experiment(client, store)
-    _close_dead_runs(client, experiment_id)
     links = {"mlflow.parentRunId": parent} if parent else {}
-    run = client.create_run(
-        experiment_id,
-        run_name=name,
-        tags={_PROCESS_TAG: _this_process(), **_origin(), **links, **(tags or {})},
-    )
+    client, address = _connect(store)
+    with _usable(store):
+        experiment_id = _experiment(client, store)
+        _close_dead_runs(client, experiment_id)
+        run = client.create_run(
+            experiment_id,
+            run_name=name,
+            tags={_PROCESS_TAG: _this_process(), **_origin(), **links, **(tags or {})},
+        )
     status = "FAILED"
     try:
         with _terminate_as_interrupt():
@@ -280,13 +281,18 @@ def sweep_parent(store: Store, sweep: str) -> str | None:
     """Find or make the run that stands above the runs of one sweep, and return its id.
 
     The jobs of a sweep may be processes of their own: they know each other by the sweep's name.
+
+    Raises:
+        UserError: the store cannot be reached or made.
     """
     if store.kind == "none":
         return None
     client, _ = _connect(store)
-    experiment_id = _experiment(client, store)
-    with _lock(store.models_dir):
-        found = client.search_runs([experiment_id], f"tags.`{_SWEEP_TAG}` = '{sweep}'")
+    quote = '"' if "'" in sweep else "'"  # MLflow's filters know no escape
+    with _usable(store):
+        experiment_id = _experiment(client, store)
+    with _usable(store), _lock(store.models_dir):
+        found = client.search_runs([experiment_id], f"tags.`{_SWEEP_TAG}` = {quote}{sweep}{quote}")
         if found:
             return str(found[0].info.run_id)
         tags = {_SWEEP_TAG: sweep, KIND: "sweep", **_origin()}
@@ -491,9 +497,26 @@ def _connect(store: Store) -> tuple[Any, str]:
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises them, too
     local = f"sqlite:///{(store.models_dir / 'mlflow.db').resolve()}"
-    mlflow.set_tracking_uri(store.uri or local)
-    return mlflow.MlflowClient(), store.uri or "http://127.0.0.1:5000/"
+    with _usable(store):
+        mlflow.set_tracking_uri(store.uri or local)
+        return mlflow.MlflowClient(), store.uri or "http://127.0.0.1:5000/"
+
+
+@contextlib.contextmanager
+def _usable(store: Store) -> Iterator[None]:
+    """Turn what MLflow raises at a store that is away, read-only or of no known kind."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError, ImportError, ValueError) as error:
+        reason = without_password(" ".join(str(error).split()))[:300]
+        where = without_password(store.uri) or str(store.models_dir / "mlflow.db")
+        if store.uri and "://" not in store.uri:
+            where += " (expected http://HOST:PORT or sqlite:///FILE)"
+        raise UserError(f"tracking.uri: MLflow cannot start at {where}: {reason}") from error
 
 
 def _page(address: str, experiment_id: str, run: str) -> str:
@@ -504,26 +527,19 @@ def _page(address: str, experiment_id: str, run: str) -> str:
 
 def _experiment(client: Any, store: Store) -> str:
     """Find or make the experiment under a lock: processes crash each other on a fresh store."""
-    from mlflow.exceptions import MlflowException
-
     artifacts = None if store.uri else (store.models_dir / "mlruns").resolve().as_uri()
     name = store.experiment
-    try:
-        with _lock(store.models_dir):
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                about = {
-                    "mlflow.note.content": _ABOUT,
-                    "mlflow.experimentKind": "custom_model_development",
-                }
-                return str(client.create_experiment(name, artifacts, tags=about))
-            if found.lifecycle_stage != "active":
-                raise UserError(f"tracking.experiment: {name!r} is deleted in MLflow; restore it")
-            return str(found.experiment_id)
-    except (MlflowException, OSError) as error:
-        reason = without_password(" ".join(str(error).split()))[:300]
-        where = without_password(store.uri) or str(store.models_dir / "mlflow.db")
-        raise UserError(f"tracking.uri: MLflow cannot start at {where}: {reason}") from error
+    with _lock(store.models_dir):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            about = {
+                "mlflow.note.content": _ABOUT,
+                "mlflow.experimentKind": "custom_model_development",
+            }
+            return str(client.create_experiment(name, artifacts, tags=about))
+        if found.lifecycle_stage != "active":
+            raise UserError(f"tracking.experiment: {name!r} is deleted in MLflow; restore it")
+        return str(found.experiment_id)
 
 
 @contextlib.contextmanager
