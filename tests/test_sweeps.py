@@ -44,6 +44,18 @@ def test_the_table_shows_what_varied_and_the_best_first() -> None:
     assert table["validation/f1_macro"] == [0.7, 0.5]
 
 
+def test_a_store_that_was_moved_says_where_its_files_go(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start_run(Store("mlflow", "", "stance", models_dir), "here"):
+        assert not caplog.records
+    moved = models_dir.rename(models_dir.with_name("moved"))
+    with start_run(Store("mlflow", "", "stance", moved), "there"):
+        pass
+    (warning,) = caplog.records
+    assert warning.getMessage().endswith(f"in {(models_dir / 'mlruns').as_uri()}")
+
+
 def test_the_parent_knows_its_best_child(models_dir: Path) -> None:
     import mlflow
 

@@ -539,6 +539,13 @@ def _experiment(client: Any, store: Store) -> str:
             return str(client.create_experiment(name, artifacts, tags=about))
         if found.lifecycle_stage != "active":
             raise UserError(f"tracking.experiment: {name!r} is deleted in MLflow; restore it")
+        if artifacts and found.artifact_location.rstrip("/") != artifacts:
+            logger.warning(
+                "%s: MLflow made it elsewhere and keeps pictures, tables and registered models "
+                "in %s",
+                store.models_dir / "mlflow.db",
+                found.artifact_location,
+            )
         return str(found.experiment_id)
 
 
