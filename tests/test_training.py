@@ -20,7 +20,7 @@ from stance.errors import UserError
 from stance.labelling.checking import check
 from stance.labelling.report import report_voters
 from stance.labelling.suggesting import make_queue
-from stance.model import load_model
+from stance.model import load_model, point_alias
 from stance.training import train
 
 
@@ -140,6 +140,20 @@ def test_without_tracking_nothing_is_recorded(tmp_path: Path, codebook: Codebook
     overrides = settings(tmp_path / "data", models, codebook)
     result = train(configure(*overrides, "model=tfidf", "tracking=none"))
     assert [path.name for path in models.iterdir()] == [result.directory.name]
+
+
+def test_training_anew_over_the_champion_is_said(
+    tmp_path: Path, codebook: Codebook, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = tmp_path / "models"
+    config = configure(
+        *settings(tmp_path / "data", models, codebook), "model=rules", "tracking=none"
+    )
+    point_alias(models / "champion", train(config).directory)
+    assert "champion" not in caplog.text
+    train(config)
+    assert f"{models / 'champion'} was replaced by this model" in caplog.text
+    assert f"models=[{models / 'rules-seed1'}] data=FILE promote=true" in caplog.text
 
 
 def test_behaviour_is_recorded_by_construct_and_by_rule(

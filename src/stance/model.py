@@ -33,6 +33,8 @@ DESCRIPTION = "stance.json"
 CARD = "README.md"
 SEEN = "seen.txt"
 FORMAT = 1
+CHAMPION = "champion"
+"""The alias, beside the saved models, of the one that predicts unless another is named."""
 
 
 @dataclass(frozen=True)

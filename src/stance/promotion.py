@@ -25,12 +25,10 @@ from stance.evaluation.behaviour import (
 )
 from stance.evaluation.metrics import PRIMARY, Interval
 from stance.evaluation.paired import Comparison, Difference
-from stance.model import StanceModel, check_alias, point_alias
+from stance.model import CHAMPION, StanceModel, check_alias, point_alias
 from stance.tracking import KIND, open_store, register_model, reopen_run, start_run_if_possible
 
 logger = logging.getLogger(__name__)
-
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from stance.evaluation.card import EXAMPLE, RELIABILITY, CardFacts, model_card
 from stance.evaluation.metrics import PRIMARY, Interval, Judged, score
 from stance.evaluation.paired import PRIMARY_TITLE
 from stance.exports import speed_up
-from stance.model import StanceModel, place_for
+from stance.model import CHAMPION, StanceModel, place_for
 from stance.sweeps import claim_name, summarize_sweep
 from stance.tracking import KIND, DataSource, Run, open_store, start_run, sweep_parent
 
@@ -147,6 +147,14 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
     if parent:
         summarize_sweep(store, parent)
     logger.info("saved %s (%s)", directory, model.digest[:12])
+    alias = Path(config.models_dir) / CHAMPION
+    if alias.is_symlink() and alias.resolve() == directory.resolve():
+        logger.warning(
+            "%s was replaced by this model, which no gate has judged; "
+            "`python evaluate.py models=[%s] data=FILE promote=true` judges it",
+            alias,
+            directory,
+        )
     if run.address:
         logger.info("recorded as %s", run.address)
     return TrainingResult(directory, scores)
