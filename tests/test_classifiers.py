@@ -15,7 +15,7 @@ from stance.classifiers.build import load_classifier
 from stance.classifiers.explanations import explain, occlude
 from stance.classifiers.rules import RulesClassifier
 from stance.classifiers.tfidf import TfidfClassifier
-from stance.classifiers.transformer import Finetuning, TransformerClassifier
+from stance.classifiers.transformer import Finetuning, TransformerClassifier, longest_input
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.errors import UserError
@@ -201,7 +201,7 @@ def test_steps_end_the_training_within_an_epoch(
     whole = math.ceil(len(toy["train"]) / 8)
     settings = Finetuning(epochs=3, batch_size=8, max_steps=whole + 1)
     classifier = TransformerClassifier(
-        codebook, checkpoint=str(tiny_encoder), cues=False, finetuning=settings
+        codebook, checkpoint=str(tiny_encoder), max_length=64, cues=False, finetuning=settings
     )
     epochs: list[int] = []
     with caplog.at_level("INFO"):
@@ -215,7 +215,9 @@ def test_a_share_of_tokens_is_masked_anew_and_special_ones_never(
 ) -> None:
     from stance.classifiers.finetuning import Encoded
 
-    classifier = TransformerClassifier(codebook, checkpoint=str(tiny_encoder), cues=False)
+    classifier = TransformerClassifier(
+        codebook, checkpoint=str(tiny_encoder), max_length=64, cues=False
+    )
     classifier.model, classifier.tokenizer = classifier.read_checkpoint()
     mask, special = classifier.tokenizer.mask_token_id, set(classifier.tokenizer.all_special_ids)
     torch.manual_seed(0)
@@ -242,7 +244,10 @@ def test_masking_needs_a_mask_token(
     settings.pop("mask_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     classifier = TransformerClassifier(
-        codebook, checkpoint=str(folder), finetuning=Finetuning(mask_rate=0.15)
+        codebook,
+        checkpoint=str(folder),
+        max_length=64,
+        finetuning=Finetuning(mask_rate=0.15),
     )
     with pytest.raises(UserError, match=r"no mask token; set model\.mask_rate=0"):
         classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
@@ -254,14 +259,14 @@ def test_frozen_layers_keep_what_pretraining_gave_them(
     def trained(frozen_layers: int) -> dict[str, torch.Tensor]:
         settings = Finetuning(learning_rate=3e-3, epochs=1, frozen_layers=frozen_layers)
         classifier = TransformerClassifier(
-            codebook, checkpoint=str(tiny_encoder), cues=False, finetuning=settings
+            codebook, checkpoint=str(tiny_encoder), max_length=64, cues=False, finetuning=settings
         )
         classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
         assert all(parameter.requires_grad for parameter in classifier.model.parameters())
         return dict(classifier.model.base_model.named_parameters())
 
     before = dict(
-        TransformerClassifier(codebook, checkpoint=str(tiny_encoder))
+        TransformerClassifier(codebook, checkpoint=str(tiny_encoder), max_length=64)
         .read_checkpoint()[0]
         .base_model.named_parameters()
     )
@@ -281,7 +286,10 @@ def test_a_layer_must_be_left_to_train(
     tiny_encoder: Path, codebook: Codebook, toy: dict[str, Split]
 ) -> None:
     classifier = TransformerClassifier(
-        codebook, checkpoint=str(tiny_encoder), finetuning=Finetuning(frozen_layers=2)
+        codebook,
+        checkpoint=str(tiny_encoder),
+        max_length=64,
+        finetuning=Finetuning(frozen_layers=2),
     )
     with pytest.raises(UserError, match=r"model\.frozen_layers=2: the encoder has 2 layers"):
         classifier.fit(toy["train"], toy["validation"], lambda metrics, step: None)
@@ -305,7 +313,9 @@ def test_plain_transformers_reads_a_saved_model(
 ) -> None:
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    classifier = TransformerClassifier(codebook, checkpoint=str(tiny_encoder), cues=False)
+    classifier = TransformerClassifier(
+        codebook, checkpoint=str(tiny_encoder), max_length=64, cues=False
+    )
     classifier.model, classifier.tokenizer = classifier.read_checkpoint()
     classifier.save(tmp_path)
     plain = AutoModelForTokenClassification.from_pretrained(tmp_path)
@@ -315,3 +325,21 @@ def test_plain_transformers_reads_a_saved_model(
     with torch.inference_mode():
         logits = plain(**tokenizer(text, return_tensors="pt")).logits.mean(dim=1)
     assert torch.sigmoid(logits)[0].tolist() == pytest.approx(classifier.predict_proba([text])[0])
+
+
+def test_sentences_longer_than_an_encoder_reads_are_refused_with_the_checkpoint(
+    codebook: Codebook, tiny_encoder: Path
+) -> None:
+    checkpoint = str(tiny_encoder)
+    TransformerClassifier(codebook, checkpoint=checkpoint, max_length=64).read_checkpoint()
+    with pytest.raises(UserError, match=r"model\.max_length: 65 is above 64, the longest input"):
+        TransformerClassifier(codebook, checkpoint=checkpoint, max_length=65).read_checkpoint()
+
+
+def test_the_longest_input_of_an_encoder_is_what_it_has_positions_for() -> None:
+    from transformers import ModernBertConfig, ModernBertModel, RobertaConfig, RobertaModel
+
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9}
+    small |= {"intermediate_size": 8, "pad_token_id": 1}
+    assert longest_input(RobertaModel(RobertaConfig(max_position_embeddings=66, **small))) == 64
+    assert longest_input(ModernBertModel(ModernBertConfig(**small))) is None

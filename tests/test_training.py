@@ -182,6 +182,30 @@ def test_a_suite_for_another_codebook_stops_a_run_before_it_starts(
     assert not runs(models_dir)
 
 
+@pytest.mark.parametrize(
+    ("which", "point", "message"),
+    [
+        ("codebook", "max_f1", "data.validation: the label 'blame' has no positive example"),
+        ("single_codebook", "recall@0.9", "decision.operating_point: 'recall@0.9'"),
+    ],
+)
+def test_thresholds_that_nothing_can_support_stop_a_run_before_it_starts(
+    which: str,
+    point: str,
+    message: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    models_dir: Path,
+) -> None:
+    codebook = request.getfixturevalue(which)
+    overrides = settings(tmp_path / "data", models_dir, codebook)
+    rows = [row for row in toy_rows(codebook, 1000, 96) if "blame" not in row["labels"]]  # type: ignore[operator]
+    write_rows(tmp_path / "data/validation.jsonl", rows)
+    with pytest.raises(UserError, match=message):
+        train(configure(*overrides, "model=tfidf", f"decision.operating_point={point}"))
+    assert not runs(models_dir)
+
+
 def test_a_failing_run_is_recorded_as_failed(
     tmp_path: Path, models_dir: Path, codebook: Codebook
 ) -> None:
@@ -198,7 +222,7 @@ def test_a_killed_run_is_recorded_as_killed(
     number: signal.Signals, tmp_path: Path, models_dir: Path, codebook: Codebook, tiny_encoder: Path
 ) -> None:
     overrides = settings(tmp_path, models_dir, codebook)
-    long = [f"model.checkpoint={tiny_encoder}"]
+    long = [f"model.checkpoint={tiny_encoder}", "model.max_length=64"]
     long += [f"model.{name}=100000" for name in ("epochs", "max_steps", "patience")]
     process = subprocess.Popen(
         [sys.executable, ROOT / "train.py", *overrides, "model=encoder", *long],
@@ -269,6 +293,8 @@ def test_each_script_takes_the_choices_of_this_machine_from_a_file_of_its_own(
         (["model.learning_rate=-1"], "model.learning_rate: -1.0 must be greater than 0"),
         (["model.learning_rate=nan"], "model.learning_rate"),
         (["seed=-3"], "seed: -3 is below 0"),
+        (["seed=4294967296"], "seed: 4294967296 is above 4294967295"),
+        (["data.label_separator=''"], "label_separator: '': expected what stands between labels"),
         (["name=''"], "name: '': expected the name of one folder"),
         (["data.test=[]", "evaluate_on=[test]"], "evaluate_on: 'test': data.test names no file"),
         (["evaluate_on=[tset]"], "evaluate_on: 'tset' is not among validation, test"),

@@ -18,6 +18,9 @@ from stance.errors import UserError
 
 T = TypeVar("T")
 
+HIGHEST_SEED = 2**32 - 1
+"""The highest that scikit-learn and transformers take."""
+
 
 def limited(
     default: Any = MISSING,
@@ -125,7 +128,7 @@ class TrainConfig:
     """`train.py`: one config, one classifier, one run."""
 
     name: str = MISSING
-    seed: int = limited(low=0)
+    seed: int = limited(low=0, high=HIGHEST_SEED)
     threads: int = limited(low=0)
     codebook: dict[str, Any] = MISSING
     data: DataConfig = MISSING
@@ -258,7 +261,7 @@ class LabelConfig:
     folds: int = limited(low=2)
     port: int = limited(low=0, high=65535)
     resamples: int = limited(low=100)
-    seed: int = limited(low=0)
+    seed: int = limited(low=0, high=HIGHEST_SEED)
 
 
 def register_schemas() -> None:
@@ -298,7 +301,13 @@ def read_config(values: DictConfig, schema: type[T]) -> T:
 
 
 def columns_of(data: DataConfig) -> Columns:
-    """Return the column names that a data config gives."""
+    """Return the column names that a data config gives.
+
+    Raises:
+        UserError: the separator of labels is empty.
+    """
+    if not data.label_separator:
+        raise UserError("label_separator: '': expected what stands between labels, such as ','")
     return Columns(
         text=data.text_column,
         labels=data.label_column,

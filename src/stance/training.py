@@ -23,7 +23,7 @@ from stance.corpus.examples import (
     read_corpus,
     sentence_key,
 )
-from stance.decision import Decision, fit_decision
+from stance.decision import MAX_F1, Decision, fit_decision
 from stance.errors import UserError
 from stance.evaluation import plots
 from stance.evaluation.behaviour import (
@@ -75,6 +75,7 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
         if name not in corpus:
             raise UserError(f"evaluate_on: {name!r}: data.{name} names no file")
         check_scorable(corpus[name], f"data.{name}")
+    check_decidable(corpus["validation"], config.decision.operating_point)
     cases = read_suite(Path(config.behaviour), codebook) if config.behaviour else []
     limit_threads(config.threads)
     classifier = build_classifier(config.model, codebook, config.seed)
@@ -314,6 +315,26 @@ def worst_errors(split: Split, judged: Judged) -> dict[str, list[Any]]:
     for column, label in enumerate(judged.names):
         table[f"p_{label}"] = [round(float(judged.probabilities[row, column]), 4) for row in rows]
     return table
+
+
+def check_decidable(validation: Split, point: str) -> None:
+    """Hold, before any work, that thresholds can be chosen on validation.
+
+    Raises:
+        UserError: a label has no positive example there, or labels that exclude each other are to
+            be cut at thresholds.
+    """
+    codebook = validation.codebook
+    if not codebook.multi_label:
+        if point != MAX_F1:
+            raise UserError(
+                f"decision.operating_point: {point!r}: the single-label codebook "
+                f"{codebook.name!r} takes the most probable label; only {MAX_F1!r} applies"
+            )
+        return
+    for name, count in zip(codebook.names, validation.gold.sum(axis=0), strict=True):
+        if not count:
+            raise UserError(f"data.validation: the label {name!r} has no positive example")
 
 
 def limit_threads(threads: int) -> None:

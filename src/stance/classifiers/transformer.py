@@ -130,7 +130,8 @@ class TransformerClassifier:
         """Read the pretrained encoder with a new head, and its tokenizer.
 
         Raises:
-            UserError: the checkpoint cannot be had, or its digest is not the expected one.
+            UserError: the checkpoint cannot be had, its digest is not the expected one, or it has
+                no positions for `max_length` tokens.
         """
         source, options = _locate(self.checkpoint, self.revision)
         if self.sha256:
@@ -150,6 +151,12 @@ class TransformerClassifier:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"checkpoint {self.checkpoint!r} cannot be read: {reason}") from error
+        most = longest_input(model)
+        if most is not None and most < self.max_length:
+            raise UserError(
+                f"model.max_length: {self.max_length} is above {most}, the longest input in tokens "
+                f"that the checkpoint {self.checkpoint!r} reads"
+            )
         return model, tokenizer
 
     def prepare(self, texts: Sequence[str]) -> list[str]:
@@ -235,6 +242,18 @@ class TransformerClassifier:
             str(directory), use_safetensors=True, **options
         )
         return classifier
+
+
+def longest_input(model: Any) -> int | None:
+    """Return how many tokens an encoder has learnt positions for; None if it has no such bound.
+
+    RoBERTa and its kin count positions from behind that of the padding token.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused
+    return None
 
 
 def sentence_logits(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
