@@ -18,6 +18,7 @@ from stance import exports
 from stance.classifiers.cascade import FirstStage
 from stance.classifiers.encoding import SentenceEncoder
 from stance.classifiers.engines import EXPORTS, ONNX, ONNX_INT8, TORCH
+from stance.classifiers.onnx import threads_wanted
 from stance.codebook import Codebook
 from stance.corpus.examples import Split
 from stance.cues import CueMatcher
@@ -40,6 +41,15 @@ def test_the_fp32_export_says_what_the_model_says(encoder_model: Path, texts: li
     found, found_windows = load_model(encoder_model, ONNX).score(texts)
     assert np.abs(expected - found).max() < 1e-5
     assert (windows == found_windows).all()
+
+
+@pytest.mark.parametrize("value", ["2,1", "", " 2", "all"])
+def test_an_export_loads_whatever_the_number_of_threads_is_said_to_be(
+    value: str, encoder_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads_wanted() == (2 if "2" in value else 0)
+    load_model(encoder_model, ONNX)
 
 
 def test_the_int8_export_is_close_and_small(encoder_model: Path, texts: list[str]) -> None:

@@ -7,6 +7,7 @@ where ranges are taken from whatever stands in the batch.
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,7 +81,7 @@ class OnnxClassifier:
         """Load one of the exports that a saved model holds."""
         settings: dict[str, Any] = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+        options.intra_op_num_threads = threads_wanted()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(
             str(directory / EXPORTS[engine]),
@@ -108,6 +109,12 @@ class OnnxClassifier:
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         softmax: Probabilities = shifted / shifted.sum(axis=1, keepdims=True)
         return softmax
+
+
+def threads_wanted() -> int:
+    """Return the threads that OMP_NUM_THREADS asks for, the first of a list; 0 takes all cores."""
+    found = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
+    return int(found[1]) if found else 0
 
 
 def pad_batch(rows: Sequence[Sequence[int]], pad: int) -> dict[str, NDArray[np.int64]]:
