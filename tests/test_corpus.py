@@ -18,6 +18,7 @@ from stance.corpus.examples import (
     read_corpus,
     read_split,
 )
+from stance.corpus.quality import read_located
 from stance.errors import UserError
 
 GOOD = '{"id": "a", "text": "The mayor praised it.", "labels": ["praise"], "group": "g"}'
@@ -170,6 +171,16 @@ def test_a_labelled_file_of_another_kind_is_told_what_is_read(
         read_split(path, "test", codebook)
     kinds = "JSON Lines (.jsonl) or tab-separated (.tsv)"
     assert str(caught.value) == f"{path}: a labelled file is {kinds}"
+
+
+def test_rows_of_two_tables_of_one_name_are_told_apart(tmp_path: Path, codebook: Codebook) -> None:
+    files = {"train": [tmp_path / "a/mine.tsv"], "test": [tmp_path / "b/mine.tsv"]}
+    for number, (path,) in enumerate(files.values()):
+        path.parent.mkdir()
+        path.write_text(f"text\tlabels\nIt rained {number}.\tblame\n")
+    corpus = read_corpus(files, codebook)
+    assert corpus["test"].examples[0].id == f"{files['test'][0]}:2"
+    assert not read_located(files, codebook).findings
 
 
 def test_labels_survive_encoding(codebook: Codebook) -> None:

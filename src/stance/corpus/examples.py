@@ -12,6 +12,7 @@ import io
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -162,10 +163,11 @@ def read_corpus(
     groups: dict[str, tuple[str, str]] = {}
     sentences: dict[str, tuple[str, str]] = {}
     corpus = {}
+    names = names_of_files(files)
     for name, paths in files.items():
         examples = []
         for path in paths:
-            for example, line in _read_lines(path, codebook, columns):
+            for example, line in _read_lines(path, codebook, columns, source=names[path]):
                 where = f"{path}:{line}"
                 if example.id in ids:
                     raise UserError(
@@ -187,8 +189,15 @@ def read_corpus(
     return corpus
 
 
+def names_of_files(files: Mapping[str, Sequence[Path]]) -> dict[Path, str]:
+    """Name the files for the ids of rows without one: by their stems, where two clash by path."""
+    paths = {path for group in files.values() for path in group}
+    stems = Counter(path.stem for path in paths)
+    return {path: path.stem if stems[path.stem] == 1 else str(path) for path in paths}
+
+
 def survey_file(
-    path: Path, codebook: Codebook, columns: Columns | None = None
+    path: Path, codebook: Codebook, columns: Columns | None = None, *, source: str = ""
 ) -> tuple[list[tuple[Example, int]], list[str]]:
     """Read a labelled file to the end: the examples with their lines, and what is wrong elsewhere.
 
@@ -196,7 +205,7 @@ def survey_file(
         UserError: the file cannot be read at all, or holds no line.
     """
     wrong: list[UserError] = []
-    examples = list(_read_lines(path, codebook, columns, wrong))
+    examples = list(_read_lines(path, codebook, columns, wrong, source=source))
     return examples, [str(error) for error in wrong]
 
 
@@ -229,8 +238,13 @@ def _read_lines(
     codebook: Codebook,
     columns: Columns | None,
     wrong: list[UserError] | None = None,
+    *,
+    source: str = "",
 ) -> Iterator[tuple[Example, int]]:
-    """Yield examples with their lines; a bad line is raised, or put into `wrong` if it is given."""
+    """Yield examples with their lines; a bad line is raised, or put into `wrong` if it is given.
+
+    Rows without an id are called after `source`, the file's stem if omitted, and their line.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -243,7 +257,7 @@ def _read_lines(
         line = raw[: error.start].count(b"\n") + 1
         raise UserError(f"{path}:{line}: not UTF-8: byte 0x{raw[error.start]:02x}") from error
     rows = (
-        _tsv_rows(path, text, columns or Columns())
+        _tsv_rows(path, text, columns or Columns(), source or path.stem)
         if path.suffix.lower() == ".tsv"
         else _json_rows(path, text)
     )
@@ -290,7 +304,7 @@ def _json_rows(path: Path, text: str) -> Iterator[_Row]:
         yield line, values
 
 
-def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[_Row]:
+def _tsv_rows(path: Path, text: str, columns: Columns, source: str) -> Iterator[_Row]:
     rows = _tsv_cells(path, text, quotes=columns.quotes)
     _, header = next(rows, (1, None))
     if header is None:
@@ -315,7 +329,7 @@ def _tsv_rows(path: Path, text: str, columns: Columns) -> Iterator[_Row]:
             yield number, UserError(f"{path}:{number}: a cell is quoted; {_QUOTES_HINT}")
             continue
         values = dict(zip(header, cells, strict=True))
-        key = values[columns.id] if columns.id else f"{path.stem}:{number}"
+        key = values[columns.id] if columns.id else f"{source}:{number}"
         names = [name.strip() for name in values[columns.labels].split(columns.separator)]
         read = {
             "id": key,

@@ -18,6 +18,7 @@ from stance.corpus.examples import (
     Columns,
     Example,
     encode_labels,
+    names_of_files,
     normal_form,
     survey_file,
 )
@@ -111,9 +112,10 @@ def read_located(
     findings: list[Finding] = []
     ids: dict[str, str] = {}
     groups: dict[str, Located] = {}
+    names = names_of_files(files)
     for split, paths in files.items():
         for path in paths:
-            examples, wrong = survey_file(path, codebook, columns)
+            examples, wrong = survey_file(path, codebook, columns, source=names[path])
             findings.extend(Finding(BAD_LINE, (), message, must_fix=True) for message in wrong)
             for example, line in examples:
                 here = Located(example, split, f"{path}:{line}")
