@@ -89,6 +89,8 @@ def test_a_run_trains_judges_saves_and_records(
     models_dir: Path,
     tiny_encoder: Path,
 ) -> None:
+    from mlflow.data import get_source
+
     codebook = request.getfixturevalue(which)
     overrides = settings(tmp_path, models_dir, codebook)
     if model == "encoder":
@@ -116,6 +118,8 @@ def test_a_run_trains_judges_saves_and_records(
         "toy-validation",
         "toy-test",
     }
+    sources = {get_source(i).uri for i in run.inputs.dataset_inputs}
+    assert sources == {str(tmp_path / f"{n}.jsonl") for n in ("train", "validation", "test")}
     artifacts = {p.name for p in (models_dir / "mlruns" / run.info.run_id).rglob("*.*")}
     assert {
         "precision_recall.png",

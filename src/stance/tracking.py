@@ -187,7 +187,7 @@ class MlflowRun:
             name=data.name,
             digest=data.digest[:36],
             source_type="local",
-            source=data.source,
+            source=json.dumps({"uri": data.source}),
             profile=f'{{"rows": {data.rows}, "sha256": "{data.digest}"}}',
         )
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])]
