@@ -810,7 +810,7 @@ def test_a_damaged_model_is_refused(
 
 def test_make_asks_for_an_input() -> None:
     def make(*words: str) -> subprocess.CompletedProcess[str]:
-        command = ["make", "--dry-run", "predict", *words]
+        command = ["make", "--no-print-directory", "--dry-run", "predict", *words]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     refused = make()
