@@ -12,8 +12,9 @@ temperature.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -319,14 +320,25 @@ def _choose_calibrator(
     for method in methods:
         if method == "identity":
             continue
-        crossed = np.empty_like(raw)
-        for fold in range(folds.max() + 1):
-            inside = folds == fold
-            crossed[inside] = _fit_calibrator(method, raw[~inside], gold[~inside])(raw[inside])
+        crossed = _cross_fitted(partial(_fit_calibrator, method), raw, gold, folds)
         brier = float(np.mean((crossed - gold) ** 2))
         if brier < lowest:
             best, lowest = method, brier
     return _fit_calibrator(best, raw, gold)
+
+
+def _cross_fitted(
+    fit: Callable[[Floats, NDArray[np.int8]], Calibrator],
+    raw: Floats,
+    gold: NDArray[np.int8],
+    folds: NDArray[np.int64],
+) -> Floats:
+    """Map the rows of each fold by what is fitted on the other folds."""
+    crossed = np.empty_like(raw)
+    for fold in range(folds.max() + 1):
+        inside = folds == fold
+        crossed[inside] = fit(raw[~inside], gold[~inside])(raw[inside])
+    return crossed
 
 
 def _choose_shared(
@@ -335,10 +347,7 @@ def _choose_shared(
     """Choose one map for labels that exclude each other, by the Brier score of whole rows."""
     if "temperature" not in methods or folds.max() == 0:
         return Calibrator()
-    crossed = np.empty_like(raw)
-    for fold in range(folds.max() + 1):
-        inside = folds == fold
-        crossed[inside] = _normalised(_fit_shared(raw[~inside], gold[~inside])(raw[inside]))
+    crossed = _normalised(_cross_fitted(_fit_shared, raw, gold, folds))
     if np.mean((crossed - gold) ** 2) < np.mean((_normalised(raw) - gold) ** 2):
         return _fit_shared(raw, gold)
     return Calibrator()

@@ -305,7 +305,9 @@ def _json_rows(path: Path, text: str) -> Iterator[_Row]:
 
 
 def _tsv_rows(path: Path, text: str, columns: Columns, source: str) -> Iterator[_Row]:
-    rows = _tsv_cells(path, text, quotes=columns.quotes)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if columns.quotes else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=quoting, strict=True)
+    rows = numbered_rows(reader, path, "tab-separated")
     _, header = next(rows, (1, None))
     if header is None:
         raise UserError(f"{path}: no examples in this file")
@@ -341,18 +343,19 @@ def _tsv_rows(path: Path, text: str, columns: Columns, source: str) -> Iterator[
         yield number, {**{k: v for k, v in values.items() if k not in named}, **read}
 
 
-def _tsv_cells(path: Path, text: str, *, quotes: bool) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each row begins, and its cells."""
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter="\t", quoting=quoting, strict=True)
+def numbered_rows(reader: Any, path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each row of a CSV reader begins, and its cells.
+
+    Raises:
+        UserError: the file is not of the kind, as "CSV", that the reader expects.
+    """
     line = 1
     try:
         for cells in reader:
             yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}:{line}: not tab-separated: {error}") from error
+        raise UserError(f"{path}:{line}: not {kind}: {error}") from error
 
 
 def _example(values: dict[str, Any] | UserError, codebook: Codebook, where: str) -> Example:

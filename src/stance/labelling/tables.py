@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stance.corpus.examples import numbered_rows
 from stance.errors import UserError
 from stance.labelling.files import write_bytes
 
@@ -88,13 +89,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     first = text.split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}:{line}: not CSV: {error}") from error
+    return numbered_rows(reader, path, "CSV")
 
 
 def _decoded(path: Path) -> str:

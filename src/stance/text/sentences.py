@@ -261,12 +261,15 @@ class _Stop:
         return _CONTENT.search(self.text, self.begin, position) is None
 
     def _next_word(self) -> str:
+        return self._word_as_written().lower()
+
+    def _word_as_written(self) -> str:
         word = _WORD.match(self.text, self.first, self.end)
-        return word.group().lower() if word else ""
+        return word.group() if word else ""
 
     def _capitals_follow(self) -> bool:
-        word = _WORD.match(self.text, self.first, self.end)
-        return word is not None and len(word.group()) > 1 and word.group().isupper()
+        word = self._word_as_written()
+        return len(word) > 1 and word.isupper()
 
     def _starter_follows(self, token: str) -> bool:
         """Tell whether the next word shows that a sentence begins even after an abbreviation."""
