@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import pytest
 from conftest import toy_rows, toy_split, write_rows
+from openpyxl import Workbook
 
 from stance.codebook import Codebook
 from stance.corpus.examples import (
@@ -161,16 +162,70 @@ def test_quotes_quote_the_cells_of_a_table_only_when_that_is_said(
         read_split(path, "train", codebook, quoted)
 
 
-@pytest.mark.parametrize("name", ["test.csv", "test.xlsx"])
 def test_a_labelled_file_of_another_kind_is_told_what_is_read(
-    name: str, tmp_path: Path, codebook: Codebook
+    tmp_path: Path, codebook: Codebook
 ) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"PK\x03\x04\xff")
+    for name, message in (
+        ("a.pdf", "a labelled file is JSON Lines (.jsonl) or a table (.csv, .tsv, .xlsx)"),
+        ("a.xlsx", "not an Excel workbook: File is not a zip file"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(b"PK\x03\x04\xff")
+        with pytest.raises(UserError) as caught:
+            read_split(path, "test", codebook)
+        assert str(caught.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("kind", ["semicolons.csv", "utf-16.csv", "windows.csv", "book.xlsx"])
+def test_spreadsheets_with_a_column_for_each_label(
+    kind: str, tmp_path: Path, codebook: Codebook
+) -> None:
+    header = ["doc", "sentence", "blame", "praise", "year"]
+    table = [
+        ["a", "Café; closed.", 1, "", 1999],
+        ["a", "Rain.", 0, 0, 2001],
+        ["b", "X.", "x", 1, 3],
+    ]
+    path = tmp_path / kind
+    if kind.endswith(".xlsx"):
+        book = Workbook()
+        for row in [header, *table]:
+            book.active.append(row)
+        book.save(path)
+    else:
+        separator = ";" if kind == "semicolons.csv" else "\t" if kind == "utf-16.csv" else ","
+        lines = [separator.join(f'"{cell}"' for cell in row) for row in [header, *table]]
+        encoding = {"utf-16.csv": "utf-16", "windows.csv": "cp1252"}.get(kind, "utf-8-sig")
+        path.write_text("\r\n".join(lines), encoding=encoding)
+    columns = Columns(text="sentence", labels="", group="doc")
+    split = read_split(path, "train", codebook, columns)
+    assert split.texts == ["Café; closed.", "Rain.", "X."]
+    assert [e.labels for e in split.examples] == [("blame",), (), ("praise", "blame")]
+    assert [e.id for e in split.examples] == [f"{path.stem}:{n}" for n in (2, 3, 4)]
+    assert split.groups == ["a", "a", "b"]
+    assert [e.metadata["year"] for e in split.examples] == ["1999", "2001", "3"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("X.,,,", "no label is marked with 1 or 0, so nobody has answered this row"),
+        ("X.,2,0,", "column 'blame': '2' is neither 1 nor 0"),
+        ("X.,1,0,1", "'none' is marked beside blame"),
+        ("X.,1", "the row ends before the column 'praise'"),
+        ("X.,1,0,0,9", "5 cells where the header has 4"),
+    ],
+)
+def test_a_row_of_a_spreadsheet_that_says_nothing_certain_is_refused(
+    row: str, message: str, tmp_path: Path, codebook: Codebook
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"text,blame,praise,none\nRain.,,,1\n{row}\n")
     with pytest.raises(UserError) as caught:
-        read_split(path, "test", codebook)
-    kinds = "JSON Lines (.jsonl) or tab-separated (.tsv)"
-    assert str(caught.value) == f"{path}: a labelled file is {kinds}"
+        read_split(path, "train", codebook, Columns(labels=""))
+    assert str(caught.value) == f"{path}:3: {message}"
+    path.write_text("text,labels\nRain.,none\n")
+    assert read_split(path, "train", codebook).examples[0].labels == ()
 
 
 def test_rows_of_two_tables_of_one_name_are_told_apart(tmp_path: Path, codebook: Codebook) -> None:

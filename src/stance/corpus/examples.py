@@ -6,9 +6,7 @@ minimal pair); further fields are kept as metadata. Tab-separated files with nam
 read as they are. Both become a `datasets.Dataset` with `labels: List(ClassLabel)`.
 """
 
-import csv
 import hashlib
-import io
 import json
 import re
 import unicodedata
@@ -17,12 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stance.codebook import Codebook
+from stance.codebook import NONE, Codebook
+from stance.corpus.tables import TABLE_SUFFIXES, read_table, read_ticks, read_tsv
 from stance.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,9 +97,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of a tab-separated file; an empty `id` or `group` means row number.
+    """Names of the columns of a table; an empty `id` or `group` means row number.
 
-    `quotes` says whether a quotation mark quotes its cells, or is a letter like any other.
+    `labels` is a column of label names with a separator between them; empty, every label has a
+    column of its name, with 1 or 0. `quotes` says whether a quotation mark quotes the cells of a
+    tab-separated file, or is a letter like any other.
     """
 
     text: str = "text"
@@ -141,10 +142,10 @@ def sentence_key(text: str) -> str:
 
 
 def read_split(path: Path, name: str, codebook: Codebook, columns: Columns | None = None) -> Split:
-    """Read one labelled file: JSON Lines, or tab-separated where its suffix is `.tsv`.
+    """Read one labelled file: JSON Lines, or a table where its suffix is `.tsv`, `.csv` or `.xlsx`.
 
     Raises:
-        UserError: the file is missing, empty, of another kind or not UTF-8, or one of its lines is
+        UserError: the file is missing, empty, of another kind or encoding, or one of its lines is
             no example under the codebook; the message names the file and the line.
     """
     return Split(name, tuple(e for e, _ in _read_lines(path, codebook, columns)), codebook)
@@ -245,22 +246,14 @@ def _read_lines(
 
     Rows without an id are called after `source`, the file's stem if omitted, and their line.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the labelled file: {error.strerror}") from error
-    if path.suffix.lower() not in _SUFFIXES:
-        raise UserError(f"{path}: a labelled file is JSON Lines (.jsonl) or tab-separated (.tsv)")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: not UTF-8: byte 0x{raw[error.start]:02x}") from error
-    rows = (
-        _tsv_rows(path, text, columns or Columns(), source or path.stem)
-        if path.suffix.lower() == ".tsv"
-        else _json_rows(path, text)
-    )
+    suffix = path.suffix.lower()
+    if suffix in _JSON_SUFFIXES:
+        rows = _json_rows(path)
+    elif suffix in TABLE_SUFFIXES:
+        rows = _table_rows(path, codebook, columns or Columns(), source or path.stem)
+    else:
+        kinds = ", ".join(TABLE_SUFFIXES)
+        raise UserError(f"{path}: a labelled file is JSON Lines (.jsonl) or a table ({kinds})")
     first_use: dict[str, int] = {}
     for line, values in rows:
         try:
@@ -281,15 +274,13 @@ def _read_lines(
         raise UserError(f"{path}: no examples in this file")
 
 
-_SUFFIXES = ("", ".jsonl", ".ndjson", ".json", ".tsv")
-_QUOTED = re.compile(r'"([^"]|"")*"', re.DOTALL)
-_QUOTES_HINT = "if quotation marks quote the cells, set tsv_quotes=true beside the columns' names"
+_JSON_SUFFIXES = ("", ".jsonl", ".ndjson", ".json")
 
 _Row = tuple[int, "dict[str, Any] | UserError"]
 
 
-def _json_rows(path: Path, text: str) -> Iterator[_Row]:
-    for line, content in enumerate(text.split("\n"), start=1):
+def _json_rows(path: Path) -> Iterator[_Row]:
+    for line, content in enumerate(_read_utf8(path).split("\n"), start=1):
         if not content.strip():
             continue
         try:
@@ -304,58 +295,60 @@ def _json_rows(path: Path, text: str) -> Iterator[_Row]:
         yield line, values
 
 
-def _tsv_rows(path: Path, text: str, columns: Columns, source: str) -> Iterator[_Row]:
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if columns.quotes else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=quoting, strict=True)
-    rows = numbered_rows(reader, path, "tab-separated")
-    _, header = next(rows, (1, None))
-    if header is None:
-        raise UserError(f"{path}: no examples in this file")
-    if not columns.quotes and any(map(_QUOTED.fullmatch, header)):
-        raise UserError(f"{path}:1: the header's cells are quoted; {_QUOTES_HINT}")
-    for column in filter(None, (columns.text, columns.labels, columns.id, columns.group)):
-        if column not in header:
-            raise UserError(f"{path}:1: no column {column!r}; the columns are {', '.join(header)}")
-    for number, cells in rows:
-        if not any(cells):
+def _table_rows(path: Path, codebook: Codebook, columns: Columns, source: str) -> Iterator[_Row]:
+    own = [columns.labels] if columns.labels else codebook.names
+    named = list(filter(None, (columns.text, *own, columns.id, columns.group)))
+    rows = (
+        read_tsv(_read_utf8(path), path, named, quotes=columns.quotes)
+        if path.suffix.lower() == ".tsv"
+        else read_table(path, named)
+    )
+    for number, cells, problem in rows:
+        absent = [name for name in named if name not in cells]
+        try:
+            if problem or absent:
+                raise ValueError(problem or f"the row ends before the column {absent[0]!r}")
+            labels = _labels_of(cells, codebook, columns)
+        except ValueError as error:
+            yield number, UserError(f"{path}:{number}: {error}")
             continue
-        if len(cells) != len(header):
-            yield (
-                number,
-                UserError(
-                    f"{path}:{number}: {len(cells)} cells where the header has {len(header)}"
-                ),
-            )
-            continue
-        if not columns.quotes and any('""' in c[1:-1] and _QUOTED.fullmatch(c) for c in cells):
-            yield number, UserError(f"{path}:{number}: a cell is quoted; {_QUOTES_HINT}")
-            continue
-        values = dict(zip(header, cells, strict=True))
-        key = values[columns.id] if columns.id else f"{source}:{number}"
-        names = [name.strip() for name in values[columns.labels].split(columns.separator)]
-        read = {
-            "id": key,
-            "text": values[columns.text],
-            "labels": list(filter(None, names)),
-            "group": values[columns.group] if columns.group else key,
-        }
-        named = {columns.text, columns.labels, columns.id, columns.group}
-        yield number, {**{k: v for k, v in values.items() if k not in named}, **read}
+        key = cells[columns.id] if columns.id else f"{source}:{number}"
+        group = cells[columns.group] if columns.group else key
+        others = {name: cell for name, cell in cells.items() if name not in named}
+        read = {"id": key, "text": cells[columns.text], "labels": labels, "group": group}
+        yield number, {**others, **read}
 
 
-def numbered_rows(reader: Any, path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each row of a CSV reader begins, and its cells.
+def _labels_of(cells: Mapping[str, str], codebook: Codebook, columns: Columns) -> list[str]:
+    """Return the labels that a row of a table names, or ticks where every label has a column.
 
     Raises:
-        UserError: the file is not of the kind, as "CSV", that the reader expects.
+        ValueError: a cell is neither 1 nor 0, or the row's cells say nothing, or contradict each
+            other.
     """
-    line = 1
+    if columns.labels:
+        names = [name.strip() for name in cells[columns.labels].split(columns.separator)]
+        labels = list(filter(None, names))
+        return [] if codebook.multi_label and labels == [NONE] else labels
+    ticks = read_ticks(cells, (*codebook.names, NONE))
+    if all(is_ticked is None for is_ticked in ticks.values()):
+        raise ValueError("no label is marked with 1 or 0, so nobody has answered this row")
+    labels = [name for name in codebook.names if ticks[name]]
+    if labels and ticks[NONE]:
+        raise ValueError(f"{NONE!r} is marked beside {codebook.show(labels)}")
+    return labels
+
+
+def _read_utf8(path: Path) -> str:
     try:
-        for cells in reader:
-            yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}:{line}: not {kind}: {error}") from error
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the labelled file: {error.strerror}") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not UTF-8: byte 0x{raw[error.start]:02x}") from error
 
 
 def _example(values: dict[str, Any] | UserError, codebook: Codebook, where: str) -> Example:

@@ -13,10 +13,11 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from stance.codebook import NONE, Codebook
+from stance.corpus.tables import TABLE_SUFFIXES, read_table, read_ticks
 from stance.errors import UserError
 from stance.labelling.answers import Answer, Entry, read_answers
 from stance.labelling.files import read_rows, write_bytes
-from stance.labelling.tables import TABLE_SUFFIXES, read_table, write_table
+from stance.labelling.tables import write_table
 from stance.labelling.tasks import Task
 
 AUTO = "auto"
@@ -465,20 +466,16 @@ def _read_table(path: Path, codebook: Codebook) -> Iterator[Entry]:
         )
 
 
-_TICKED = frozenset({"1", "1.0", "x", "y", "yes", "true", "✓", "✔"})
-_CROSSED = frozenset({"0", "0.0", "n", "no", "false"})
-
-
 def _ticks(values: Mapping[str, str], choices: Sequence[str]) -> tuple[list[str] | None, str]:
     """Read the cells of the label columns: ticked ones, or None where all are empty."""
-    cells = {name: values.get(name, "").strip().casefold() for name in choices}
-    for name, cell in cells.items():
-        if cell and cell not in _TICKED | _CROSSED:
-            return None, f"column {name!r}: {cell[:40]!r} is neither 1 nor 0"
-    ticked = [name for name, cell in cells.items() if cell in _TICKED]
+    try:
+        cells = read_ticks(values, choices)
+    except ValueError as error:
+        return None, str(error)
+    ticked = [name for name, is_ticked in cells.items() if is_ticked]
     if ticked:
         return ticked, ""
-    crossed = all(cell in _CROSSED for name, cell in cells.items() if name != NONE)
+    crossed = all(is_ticked is False for name, is_ticked in cells.items() if name != NONE)
     return ([NONE], "") if crossed and NONE in cells else (None, "")
 
 
