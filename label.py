@@ -1,10 +1,11 @@
-"""Make labelled sentences: suggest, queue, label, agree, check.
+"""Make labelled sentences: suggest, queue, label, agree, check, split.
 
 Run:
     python label.py input=articles/ output=queue.jsonl
     python label.py queue=queue.jsonl output=anna.jsonl serve=true annotator=anna
     python label.py queue=queue.jsonl answers=anna.jsonl,ben.jsonl output=corpus-2.jsonl
     python label.py check=corpus-2.jsonl
+    python label.py split=gold.csv output=gold/ data.text_column=sentence
 """
 
 import sys
@@ -16,7 +17,7 @@ from stance.config import LabelConfig, read_config
 from stance.errors import UserError
 from stance.scripts import EXIT_REFUSED, one_line_errors, run_script
 
-PATHS = ("check", "input", "queue", "answers", "output", "base", "gold", "model_dir")
+PATHS = ("check", "split", "input", "queue", "answers", "output", "base", "gold", "model_dir")
 
 
 @hydra.main(config_path="conf", config_name="label", version_base="1.3")
@@ -31,6 +32,10 @@ def main(values: DictConfig) -> None:
         print_quality(quality)
         if quality.must_fix:
             sys.exit(EXIT_REFUSED)
+    elif config.split:
+        from stance.labelling.splitting import split_file
+
+        split_file(config)
     elif config.report:
         from stance.labelling.report import print_report, report_voters
 
@@ -53,7 +58,7 @@ def main(values: DictConfig) -> None:
         print_adjudication(adjudicate(config))
     else:
         raise UserError(
-            "name what to do: check, report, input, serve, answers, or format; see --help"
+            "name what to do: check, split, report, input, serve, answers, or format; see --help"
         )
 
 

@@ -234,11 +234,12 @@ class EntailmentConfig:
 
 @dataclass
 class LabelConfig:
-    """`label.py`: articles to a queue, a queue out, answers in, a corpus; or check a corpus."""
+    """`label.py`: articles to a queue, a queue out, answers in, a corpus; or check or split one."""
 
     codebook: dict[str, Any] = MISSING
     data: DataConfig = MISSING
     check: str | None = None
+    split: str | None = None
     input: str | None = None
     queue: str | None = None
     answers: str | None = None
@@ -259,6 +260,8 @@ class LabelConfig:
     id_column: str = ""
     longest_record: int = limited(low=1000)
     folds: int = limited(low=2)
+    validation_share: float = limited(low=0, high=1)
+    test_share: float = limited(low=0, high=1)
     port: int = limited(low=0, high=65535)
     resamples: int = limited(low=100)
     seed: int = limited(low=0, high=HIGHEST_SEED)

@@ -112,8 +112,7 @@ def out_of_fold(corpus: Corpus, folds: int, seed: int) -> Probabilities:
 def print_quality(quality: Quality) -> None:
     """Print the splits in numbers, the weakest cue rules, and the findings, gravest first."""
     console = open_console()
-    console.print(_profile_table(quality))
-    console.print(_label_set_table(quality))
+    print_profiles(quality.profiles, quality.codebook)
     weak = [record for record in quality.cues if record.fired > record.right]
     if weak:
         console.print(_cue_table(weak))
@@ -132,25 +131,32 @@ def print_quality(quality: Quality) -> None:
         console.print("nothing must be fixed")
 
 
-def _profile_table(quality: Quality) -> Table:
+def print_profiles(profiles: Mapping[str, SplitProfile], codebook: Codebook) -> None:
+    """Print the splits in numbers: sentences, groups, labels, lengths, label sets."""
+    console = open_console()
+    console.print(_profile_table(profiles, codebook))
+    console.print(_label_set_table(profiles))
+
+
+def _profile_table(profiles: Mapping[str, SplitProfile], codebook: Codebook) -> Table:
     table = Table(title="splits", title_justify="left")
-    for name in ("split", "sentences", "groups", *quality.codebook.names, "words 5-50-95 %"):
+    for name in ("split", "sentences", "groups", *codebook.names, "words 5-50-95 %"):
         table.add_column(name, justify="left" if name == "split" else "right")
-    for name, split in quality.profiles.items():
+    for name, split in profiles.items():
         labels = [f"{n} ({n / split.sentences:.0%})" for n in split.labels.values()]
         words = "-".join(f"{split.words[q]:.0f}" for q in (5, 50, 95))
         table.add_row(name, str(split.sentences), str(split.groups), *labels, words)
     return table
 
 
-def _label_set_table(quality: Quality) -> Table:
+def _label_set_table(profiles: Mapping[str, SplitProfile]) -> Table:
     table = Table(title="label sets", title_justify="left")
     table.add_column("labels")
-    for name in quality.profiles:
+    for name in profiles:
         table.add_column(name, justify="right")
-    sets = dict.fromkeys(s for split in quality.profiles.values() for s in split.label_sets)
+    sets = dict.fromkeys(s for split in profiles.values() for s in split.label_sets)
     for shown in sets:
-        shares = [split.label_sets.get(shown, 0) for split in quality.profiles.values()]
+        shares = [split.label_sets.get(shown, 0) for split in profiles.values()]
         table.add_row(shown, *map(str, shares))
     return table
 
