@@ -1,12 +1,14 @@
 """The runs of a sweep have names of their own, and their parent says which is best and why."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from stance.errors import UserError
 from stance.sweeps import claim_name, name_in_sweep, summarize_sweep, sweep_table, varied
-from stance.tracking import Child, Store, start_run, sweep_parent
+from stance.tracking import Child, MlflowRun, Store, start_run, sweep_parent
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,19 @@ def test_the_parent_knows_its_best_child(models_dir: Path) -> None:
     assert {"sweep.json", "what_mattered.png"} <= artifacts
     table = client.load_table(found.info.experiment_id, "sweep.json", run_ids=[parent])
     assert list(table["run"]) == ["high", "low"]  # once each, though it was written twice
+
+
+def test_a_server_that_goes_away_costs_the_record_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = Store("mlflow", "", "stance", tmp_path / "models")
+    parent = sweep_parent(store, "sweep")
+    assert parent
+    with start_run(store, "first", parent=parent) as run:
+        assert isinstance(run, MlflowRun)
+        run.client = MlflowClient("http://127.0.0.1:9")
+    assert "not recorded in MLflow: the run's end" in caplog.text
+    away = replace(store, uri="http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"MLflow cannot start at http://127\.0\.0\.1:9"):
+        summarize_sweep(away, parent)

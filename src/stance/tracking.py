@@ -204,6 +204,10 @@ class MlflowRun:
         """Record the note that the UI shows at the top of the run."""
         self.set_tags({"mlflow.note.content": text})
 
+    def end(self, status: str) -> None:
+        """Record that the run is over."""
+        self._try("the run's end", lambda: self.client.set_terminated(self.id, status))
+
     def _try(self, what: str, action: Any) -> None:
         from mlflow.exceptions import MlflowException
 
@@ -249,20 +253,17 @@ def start_run(
             run_name=name,
             tags={_PROCESS_TAG: _this_process(), **_origin(), **links, **(tags or {})},
         )
+    record = MlflowRun(run.info.run_id, _page(address, experiment_id, run.info.run_id), client)
     status = "FAILED"
     try:
         with _terminate_as_interrupt():
-            yield MlflowRun(
-                run.info.run_id,
-                _page(address, experiment_id, run.info.run_id),
-                client,
-            )
+            yield record
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        client.set_terminated(run.info.run_id, status)
+        record.end(status)
 
 
 @contextlib.contextmanager
@@ -313,14 +314,19 @@ class Child:
 
 
 def sweep_children(store: Store, parent: str) -> list[Child]:
-    """Return the finished runs of a sweep, oldest first."""
+    """Return the finished runs of a sweep, oldest first.
+
+    Raises:
+        UserError: the store cannot be reached.
+    """
     client, _ = _connect(store)
-    experiment_id = client.get_run(parent).info.experiment_id
-    runs = client.search_runs(
-        [experiment_id],
-        f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time ASC"],
-    )
+    with _usable(store):
+        experiment_id = client.get_run(parent).info.experiment_id
+        runs = client.search_runs(
+            [experiment_id],
+            f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time ASC"],
+        )
     return [
         Child(r.info.run_id, r.info.run_name, dict(r.data.params), dict(r.data.metrics))
         for r in runs

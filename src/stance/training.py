@@ -146,7 +146,10 @@ def train(config: TrainConfig, sweep: str | None = None) -> TrainingResult:
         run.set_tags({"stance.model_digest": model.digest})
         run.describe(summary(directory, scores, outcomes))
     if parent:
-        summarize_sweep(store, parent)
+        try:
+            summarize_sweep(store, parent)
+        except UserError as error:  # the model is there all the same
+            logger.warning("no summary of the sweep: %s", error)
     logger.info("saved %s (%s)", directory, model.digest[:12])
     alias = Path(config.models_dir) / CHAMPION
     if alias.is_symlink() and alias.resolve() == directory.resolve():
