@@ -282,6 +282,18 @@ def test_a_report_does_not_take_the_place_of_the_labelled_file(saved: Path) -> N
     assert path.read_bytes() == before
 
 
+def test_files_of_one_name_keep_their_own_reports(saved: Path, tmp_path: Path) -> None:
+    options = ["tracking=none", f"models_dir={tmp_path}"]
+    paths = [tmp_path / name for name in ("a/gold.jsonl", "b/gold.jsonl", "b/gold.json")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(saved / "test.jsonl", path)
+    reports = [evaluate(configure(saved, f"data_file={p}", *options)).report for p in paths]
+    assert [report.name for report in reports[:2]] == ["gold.json", "b-gold.json"]
+    assert [json.loads(report.read_text())["data"] for report in reports] == list(map(str, paths))
+    assert evaluate(configure(saved, f"data_file={paths[1]}", *options)).report == reports[1]
+
+
 def test_sentences_that_a_model_learnt_from_are_refused(saved: Path) -> None:
     with pytest.raises(UserError, match="'rules' was trained or tuned on 4 of its 8 sentences"):
         evaluate(configure(saved, f"data_file={saved / 'seen.jsonl'}"))

@@ -60,13 +60,14 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
             apart), or one of them was trained on sentences of the file.
     """
     data_file = Path(config.data_file)
-    report = Path(config.output or Path(config.models_dir) / f"evaluations/{data_file.stem}.json")
+    name = name_of(data_file, Path(config.models_dir))
+    report = Path(config.output or _report(Path(config.models_dir), name))
     if report.resolve() == data_file.resolve():
         raise UserError(f"output: {report}: this is the labelled file")
     directories = _directories(config.models, reference)
     models = load_models(directories)
     codebook = next(iter(models.values())).codebook
-    split = read_split(data_file, data_file.stem, codebook, columns_of(config.columns))
+    split = read_split(data_file, name, codebook, columns_of(config.columns))
     check_scorable(split, config.data_file)
     if not config.allow_overlap:
         check_unseen(models, split, config.data_file)
@@ -103,6 +104,25 @@ def evaluate(config: EvaluateConfig, reference: Path | None = None) -> Evaluatio
                 found = {f"{split.name}/{key}": value for key, value in scores.items()}
                 reopen_run(store, model.record.get("run", "")).log_metrics(found)
     return replace(evaluation, page=page if analyses else None)
+
+
+def name_of(data_file: Path, models_dir: Path) -> str:
+    """Name a labelled file by its stem, or by more of its path where that is another file's."""
+    parts = data_file.resolve().with_suffix("").parts[1:]
+    names = ["-".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+    return next((name for name in names if _is_free(name, data_file, models_dir)), names[-1])
+
+
+def _is_free(name: str, data_file: Path, models_dir: Path) -> bool:
+    try:
+        report = json.loads(_report(models_dir, name).read_text(encoding="utf-8"))
+        return Path(report["data"]).resolve() == data_file.resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _report(models_dir: Path, name: str) -> Path:
+    return models_dir / f"evaluations/{name}.json"
 
 
 def pool_seeds(models: Mapping[str, StanceModel]) -> dict[str, list[str]]:
@@ -196,7 +216,8 @@ def load_models(directories: Mapping[str, Path]) -> dict[str, StanceModel]:
             raise UserError(
                 f"models: {reference.name!r} and {other.name!r} were trained under different "
                 f"codebooks ({reference.codebook.name} {reference.codebook.version}, "
-                f"{other.codebook.name} {other.codebook.version})"
+                f"{other.codebook.name} {other.codebook.version}); the champion of each needs a "
+                f"models_dir of its own"
             )
     return models
 
