@@ -150,6 +150,7 @@ def print_invariance(models: dict[str, StanceModel], split: Split, suite: str) -
 
     Countries are exchanged for others in the sentences of the file that name some; the behaviour
     suite's sentences get other actors of every kind, each compared with the same sentence's first.
+    One sentence at a threshold changes under several names, so sentences are counted too.
     """
     texts = list(split.texts)
     named = [text for text in texts if COUNTRY.search(text)]
@@ -169,8 +170,10 @@ def print_invariance(models: dict[str, StanceModel], split: Split, suite: str) -
         print(f"\n{name}: label sets that change")
         said = dict(zip(every, model.label(every)[1].tolist(), strict=True))
         for change, pairs in changes.items():
-            count = sum(said[before] != said[after] for before, after in pairs)
-            print(f"  {change}: {count} of {len(pairs)} ({count / len(pairs):.2%})")
+            changed = [before for before, after in pairs if said[before] != said[after]]
+            share = len(changed) / len(pairs)
+            sentences = f"{len(set(changed))} of {len({before for before, _ in pairs})} sentences"
+            print(f"  {change}: {len(changed)} of {len(pairs)} ({share:.2%}), in {sentences}")
 
 
 def exchanged(text: str, rounds: int) -> Iterator[tuple[str, str]]:
