@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig
 
 from stance.config import EvaluateConfig, read_config
-from stance.scripts import EXIT_REFUSED, one_line_errors, run_script
+from stance.scripts import COLUMNS, EXIT_REFUSED, one_line_errors, run_script
 
 
 @hydra.main(config_path="conf", config_name="evaluate", version_base="1.3")
@@ -38,4 +38,5 @@ def main(values: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, paths=("data_file", "output"), aliases={"data": "data_file"})
+    texts = ("data_file", "output", *(f"columns.{key}" for key in COLUMNS))
+    run_script(main, texts=texts, aliases={"data": "data_file"})

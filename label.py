@@ -15,9 +15,13 @@ from omegaconf import DictConfig
 
 from stance.config import LabelConfig, read_config
 from stance.errors import UserError
-from stance.scripts import EXIT_REFUSED, one_line_errors, run_script
+from stance.scripts import COLUMNS, EXIT_REFUSED, one_line_errors, run_script
 
-PATHS = ("check", "split", "input", "queue", "answers", "output", "base", "gold", "model_dir")
+TEXTS = (
+    *("check", "split", "input", "queue", "answers", "output", "base", "gold", "model_dir"),
+    *("annotator", "text_column", "id_column"),
+    *(f"data.{key}" for key in COLUMNS),
+)
 
 
 @hydra.main(config_path="conf", config_name="label", version_base="1.3")
@@ -63,4 +67,4 @@ def main(values: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, paths=PATHS, aliases={"model": "model_dir"})
+    run_script(main, texts=TEXTS, aliases={"model": "model_dir"})

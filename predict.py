@@ -50,6 +50,6 @@ def predict(config: PredictConfig, directory: Path) -> None:
 if __name__ == "__main__":
     run_script(
         main,
-        paths=("input", "output", "model_dir", "spark.master"),
+        texts=("input", "output", "model_dir", "spark.master", "text_column", "id_column"),
         aliases={"model": "model_dir"},
     )

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stance.config import TrainConfig, read_config
-from stance.scripts import one_line_errors, run_script
+from stance.scripts import COLUMNS, one_line_errors, run_script
 
 
 @hydra.main(config_path="conf", config_name="train", version_base="1.3")
@@ -33,4 +33,4 @@ def main(values: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, texts=[f"data.{key}" for key in COLUMNS])

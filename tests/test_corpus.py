@@ -1,11 +1,14 @@
 """Labelled files are read with every line checked."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
 import pytest
-from conftest import toy_rows, toy_split, write_rows
+import yaml
+from conftest import ROOT, toy_rows, toy_split, write_rows
 from openpyxl import Workbook
 
 from stance.codebook import Codebook
@@ -265,3 +268,21 @@ def test_json_lines_load_with_datasets_alone(tmp_path: Path, codebook: Codebook)
     path = write_rows(tmp_path / "train.jsonl", toy_rows(codebook, 0, 8))
     dataset = datasets.load_dataset("json", data_files=str(path), cache_dir=str(tmp_path))["train"]
     assert dataset[0]["labels"] == json.loads(path.read_text().splitlines()[0])["labels"]
+
+
+@pytest.mark.parametrize(
+    ("script", "group"), [("train", "data"), ("evaluate", "columns"), ("label", "data")]
+)
+def test_columns_may_be_named_in_any_language(script: str, group: str) -> None:
+    values = {"text_column": "Überschrift, neu (1)", "label_separator": ";", "id_column": "№"}
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / f"{script}.py"), "--cfg", "job", "--package", group),
+            *(f"{group}.{key}={value}" for key, value in values.items()),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert values.items() <= yaml.safe_load(done.stdout).items()

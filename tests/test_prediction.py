@@ -540,7 +540,7 @@ def test_odd_file_names_pass_through_the_command_line(name: str, monkeypatch: An
     monkeypatch.setattr(sys, "argv", ["predict.py", f"input={path}", f"model={path}"])
     run_script(
         lambda: given.extend(sys.argv[1:]),
-        paths=("input", "model_dir"),
+        texts=("input", "model_dir"),
         aliases={"model": "model_dir"},
     )
     register_schemas()

@@ -14,6 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from stance.config import one_line, register_schemas
 from stance.errors import UserError
 
+COLUMNS = ("text_column", "label_column", "id_column", "group_column", "label_separator")
+"""Keys of the group `data` that name a column or what stands in one."""
+
 EXIT_USER_ERROR = 2
 EXIT_REFUSED = 3
 EXIT_INTERRUPTED = 130
@@ -33,14 +36,15 @@ def one_line_errors(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
 
 
 def run_script(
-    main: Callable[[], None], *, paths: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+    main: Callable[[], None], *, texts: Sequence[str] = (), aliases: Mapping[str, str] | None = None
 ) -> None:
     """Run a Hydra main function and end the process with its exit code.
 
     Args:
         main: a function decorated by `hydra.main`.
-        paths: keys whose value is one path. Hydra's grammar would stumble over a space, a comma
-            or a letter outside ASCII in it, so the value is quoted here.
+        texts: keys whose value is one text, as a path or the name of a column. Hydra's grammar
+            would stumble over a comma, a bracket or a letter outside ASCII in it, so the value is
+            quoted here.
         aliases: keys of the command line and the config's keys that they stand for. A key that
             bears the name of a config group can only be reached so: Hydra takes its value for a
             choice within the group.
@@ -51,7 +55,7 @@ def run_script(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to the lines below
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    sys.argv[1:] = [_quote_path(_rename(a, aliases or {}), paths) for a in sys.argv[1:]]
+    sys.argv[1:] = [_quote(_rename(a, aliases or {}), texts) for a in sys.argv[1:]]
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
@@ -71,10 +75,10 @@ def _rename(argument: str, aliases: Mapping[str, str]) -> str:
     return f"{aliases.get(key, key)}={value}" if equals else argument
 
 
-def _quote_path(argument: str, paths: Sequence[str]) -> str:
+def _quote(argument: str, texts: Sequence[str]) -> str:
     key, equals, value = argument.partition("=")
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in ("'", '"')
-    if not equals or key not in paths or quoted or value in ("", "null"):
+    if not equals or key not in texts or quoted or value in ("", "null"):
         return argument
     # Backslashes count only before a quote, and ${ begins an interpolation of OmegaConf's.
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
