@@ -1,6 +1,7 @@
 """Agreement is what published examples say, and answers become a corpus without losing a voice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from hydra import compose, initialize_config_dir
 
 from stance.codebook import Codebook
 from stance.config import LabelConfig, read_config, register_schemas
-from stance.corpus.examples import read_split
+from stance.corpus.examples import Example, read_split, sentence_key
 from stance.errors import UserError
+from stance.labelling.additions import additions
 from stance.labelling.adjudicating import adjudicate, print_adjudication
 from stance.labelling.agreement import MISSING, agree, alpha
 from stance.labelling.exporting import export
@@ -290,6 +292,40 @@ def test_sentences_that_the_base_holds_are_not_added_again(
     record = adjudicate(config).record or {}
     assert (record["rows"], record["added"], record["in_base_already"]) == (2, 1, 1)
     assert read_split(tmp_path / "v2.jsonl", "v2", codebook).examples[0].labels == ("blame",)
+
+
+def test_next_weeks_file_of_the_same_name_loses_no_sentence(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ids are file names and numbers: the same ones come back with other texts."""
+    config.answers = answer(tmp_path, "anna", [], [], [], [])
+    config.output = str(tmp_path / "v1.jsonl")
+    adjudicate(config)
+    config.base, config.queue = config.output, str(tmp_path / "next.jsonl")
+    texts = {"t0": TEXTS[2], "t1": "A ship sank.", "t8": "It rained.", "t3": "A band played."}
+    places = zip(texts.items(), ("d0", "d0", "d0", "d7"), strict=True)
+    write_queue(Path(config.queue), [Task(i, text, document_id=d) for (i, text), d in places])
+    rows: list[dict[str, Any]] = [{"id": i, "labels": [], "annotator": "ben"} for i in texts]
+    config.answers = str(write_rows(tmp_path / "ben.jsonl", rows))
+    config.output = str(tmp_path / "v2.jsonl")
+    found = adjudicate(config)
+    added = read_split(tmp_path / "v2.jsonl", "v2", codebook).examples[4:]
+    assert [example.text for example in added] == list(texts.values())[1:]
+    first, last = sentence_key("A ship sank.")[:8], sentence_key("A band played.")[:8]
+    assert [example.id for example in added] == [f"t1@{first}", "t8", f"t3@{last}"]
+    assert [example.group for example in added] == [f"d0@{first}", f"d0@{first}", "d7"]
+    print_adjudication(found)
+    assert "added to the base: 3 sentences" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("key", "group"), [("K1", "d0"), ("K2-and-more", "d0@K2-and-m")])
+def test_a_document_is_one_group_with_the_base_only_if_it_is_the_same(key: str, group: str) -> None:
+    """Without an id that comes back, the documents' keys alone tell them apart."""
+    base = Example("d0#0", TEXTS[0], (), "d0", {"document_key": "K1"})
+    new = Example("d0#5", TEXTS[1], (), "d0", {"document_key": key})
+    (added,) = additions([base], [new])
+    assert (added.id, added.group) == ("d0#5", group)
+    assert additions([base, added], [replace(new, id="d0#6", text=TEXTS[2])])[0].group == group
 
 
 def test_work_begun_in_one_tool_goes_on_in_another(

@@ -20,9 +20,10 @@ from rich.table import Table
 
 from stance.codebook import Codebook
 from stance.config import LabelConfig, columns_of
-from stance.corpus.examples import Example, Split, decode_labels, read_split, sentence_key
+from stance.corpus.examples import Example, Split, decode_labels, read_split
 from stance.cues import CueMatcher
 from stance.errors import UserError
+from stance.labelling.additions import additions
 from stance.labelling.aggregate import fit_label_model
 from stance.labelling.agreement import (
     MISSING,
@@ -173,6 +174,7 @@ def settle(
                 },
                 "adjudication": method,
                 "document_id": task.document_id,
+                "document_key": task.document_key,
                 "sentence": task.sentence,
                 "start": task.start,
                 "end": task.end,
@@ -285,8 +287,7 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
                 raise UserError(f"base: {path}: the id {example.id!r} stands in {other} too")
             ids[example.id] = path
             base.append(example)
-    known = {sentence_key(example.text) for example in base}
-    fresh = [e for e in found.examples if e.id not in ids and sentence_key(e.text) not in known]
+    fresh = additions(base, found.examples)
     split = Split(output.stem, (*base, *fresh), found.codebook)
     record = {
         "corpus": output.name,
@@ -376,6 +377,11 @@ def print_adjudication(found: Adjudication) -> None:
     if found.open and found.output:
         console.print(f"open: {_open_queue(found.output)}, a queue for one more annotator")
     if found.output and found.record:
+        if found.record["base"]:
+            console.print(
+                f"added to the base: {found.record['added']} sentences; left out, since it has "
+                f"their texts: {found.record['in_base_already']}"
+            )
         console.print(
             f"corpus: {found.output} ({found.record['rows']} sentences, digest "
             f"{found.record['digest'][:12]}), record beside it"

@@ -40,13 +40,14 @@ from stance.text.sources import DamagedSource, find_sources
 class Pool:
     """All sentences of the input, and the positions of those that are worth asking.
 
-    `places` holds document id, number within the document, start and end of each sentence.
+    `places` holds document id, number within the document, start and end of each sentence;
+    `documents` the `sentence_key` of each document's text by its id.
     """
 
     texts: list[str]
     places: list[tuple[str, int, int, int]]
     kept: list[int]
-    documents: int
+    documents: dict[str, str]
     duplicates: int
     near_duplicates: int
     rejects: list[Reject]
@@ -113,6 +114,7 @@ def make_queue(config: LabelConfig) -> Queued:
                 before=_neighbour(pool, position, -1),
                 after=_neighbour(pool, position, 1),
                 document_id=document,
+                document_key=pool.documents[document],
                 sentence=sentence,
                 start=start,
                 end=end,
@@ -139,15 +141,15 @@ def read_pool(config: LabelConfig, codebook: Codebook) -> Pool:
     rejects: list[Reject] = []
     fresh: list[int] = []
     seen = {sentence_key(text) for text in known}
-    ids: set[str] = set()
+    keys: dict[str, str] = {}
     for record in _records(config):
         if isinstance(record, Reject):
             rejects.append(record)
             continue
-        if record.id in ids:
+        if record.id in keys:
             rejects.append(Reject(record.id, None, record.id, "its id came before"))
             continue
-        ids.add(record.id)
+        keys[record.id] = sentence_key(record.text)
         for number, sentence in enumerate(split_sentences(record.text)):
             key = sentence_key(sentence.text)
             if key not in seen:
@@ -161,7 +163,7 @@ def read_pool(config: LabelConfig, codebook: Codebook) -> Pool:
         texts=texts,
         places=places,
         kept=kept,
-        documents=len(ids),
+        documents=keys,
         duplicates=len(texts) - len(fresh),
         near_duplicates=len(fresh) - len(kept),
         rejects=rejects,
@@ -171,7 +173,9 @@ def read_pool(config: LabelConfig, codebook: Codebook) -> Pool:
 def print_queued(queued: Queued) -> None:
     """Say what became of the articles, and what to do next."""
     pool, reasons = queued.pool, Counter(task.chosen_for for task in queued.tasks)
-    print(f"articles: {pool.documents:,}, sentences {len(pool.texts):,}: {len(pool.kept):,} new,")
+    print(
+        f"articles: {len(pool.documents):,}, sentences {len(pool.texts):,}: {len(pool.kept):,} new,"
+    )
     print(f"          {pool.duplicates:,} duplicates, {pool.near_duplicates:,} near-duplicates")
     if pool.rejects:
         print(f"rejects:  {queued.output}.rejects.jsonl ({len(pool.rejects):,} records)")

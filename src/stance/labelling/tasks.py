@@ -16,13 +16,17 @@ from stance.labelling.files import read_rows, write_rows
 
 @dataclass(frozen=True)
 class Task:
-    """One sentence to label: `document[start:end]`, its neighbours, and what voters say of it."""
+    """One sentence to label: `document[start:end]`, its neighbours, and what voters say of it.
+
+    `document_key` tells its document from others of that id, by the `sentence_key` of its text.
+    """
 
     id: str
     text: str
     before: str = ""
     after: str = ""
     document_id: str = ""
+    document_key: str = ""
     sentence: int = 0
     start: int = 0
     end: int = 0
