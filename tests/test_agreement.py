@@ -168,6 +168,25 @@ def test_a_tie_stays_open_and_out_of_the_corpus(config: LabelConfig, tmp_path: P
     assert [(d.task.id, d.decided) for d in found.disputes] == [("t1", None)]
 
 
+def test_a_label_set_that_no_voice_gave_stays_open(
+    config: LabelConfig, stance_codebook: Codebook, tmp_path: Path
+) -> None:
+    """Two of three say no to each of three labels, and nobody says no to all."""
+    config.codebook = stance_codebook.to_mapping()
+    three = [
+        answer(tmp_path, "anna", ["threat"], ["threat"]),
+        answer(tmp_path, "ben", ["condemnation"], ["condemnation"]),
+        answer(tmp_path, "cem", ["retaliation"], []),
+    ]
+    config.answers = ",".join(three)
+    found = adjudicate(config)
+    assert [(e.id, e.labels) for e in found.examples] == [("t1", ())]
+    assert [task.id for task in found.open] == ["t0"]
+    assert [d.decided for d in found.disputes] == [None, None, None, False, False]
+    config.answers = ",".join([*three, answer(tmp_path, "dan", [])])
+    assert [(e.id, e.labels) for e in adjudicate(config).examples] == [("t0", ()), ("t1", ())]
+
+
 def test_what_one_of_two_has_answered_waits_for_the_other(
     config: LabelConfig, codebook: Codebook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

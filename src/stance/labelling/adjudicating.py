@@ -144,14 +144,20 @@ def settle(
 ) -> tuple[list[Dispute], list[Example]]:
     """Decide every label of every answered sentence; a sentence with an open dispute is no example.
 
-    A single-label codebook's open disputes are those that leave it without exactly one label.
+    A single-label codebook's open disputes are those that leave it without exactly one label. The
+    majorities of several labels may come to a set that nobody gave: that stays open, too.
     """
     decided = np.empty((len(tasks), len(codebook.names)))
     for column, label in enumerate(codebook.names):
-        said = _said(tasks, annotators, given, label)
-        decided[:, column] = _decide(said, method)
+        decided[:, column] = _decide(_said(tasks, annotators, given, label), method)
     if not codebook.multi_label:
         decided[(decided == 1).sum(axis=1) != 1] = np.nan
+    label_sets = decode_labels(decided == 1, codebook)
+    if method == MAJORITY:
+        for row, task in enumerate(tasks):
+            said = {given[task.id, who].labels for who in annotators if (task.id, who) in given}
+            if not np.isnan(decided[row]).any() and label_sets[row] not in said:
+                decided[row] = np.nan
     matcher = CueMatcher(codebook)
     disputes = [
         dispute
@@ -159,7 +165,6 @@ def settle(
         for dispute in _disputes(task, annotators, given, codebook, decided[row], matcher)
     ]
     settled = np.flatnonzero(~np.isnan(decided).any(axis=1))
-    label_sets = decode_labels(np.nan_to_num(decided).astype(np.int8), codebook)
     examples = [
         Example(
             id=task.id,
