@@ -515,6 +515,23 @@ def test_records_of_any_shape_are_refused_or_left_open_and_never_crash(
     assert hold_against_queue(entries, tasks, codebook).answers == []
 
 
+@pytest.mark.parametrize("tool", FILES)
+def test_a_file_is_written_under_the_suffix_of_its_format_and_read_under_any(
+    tool: str, tasks: list[Task], codebook: Codebook, tmp_path: Path
+) -> None:
+    suffix = {"table": ".csv, .tsv, .xlsx"}.get(tool, Path(FILES[tool]).suffix)
+    other = tmp_path / ("tasks.json" if suffix == ".jsonl" else "tasks.jsonl")
+    with pytest.raises(UserError, match=f"{other.name}: {tool} is written as {suffix}$"):
+        write_tasks(other, tasks, [], tool, codebook)
+    assert list(tmp_path.iterdir()) == []
+    write_tasks(tmp_path / FILES[tool], tasks, ANSWERS[:3], tool, codebook)
+    if tool != "table":
+        (tmp_path / FILES[tool]).rename(other)
+        assert recognise(other) == tool
+        labels = [entry.labels for entry in read_export(other, tool, codebook)]
+        assert labels[:2] == [["praise"], ["praise", "blame"]]
+
+
 def test_what_was_undone_on_the_page_is_no_answer(
     tasks: list[Task], codebook: Codebook, tmp_path: Path
 ) -> None:
@@ -537,7 +554,7 @@ def test_a_file_of_no_tool_and_answers_of_two_for_doccano_are_refused(
     (tmp_path / "x.json").write_text('[{"sentence": "a"}]')
     with pytest.raises(UserError, match="no export of a known tool"):
         read_export(tmp_path / "x.json", "auto", codebook)
-    (tmp_path / "y.json").write_text('{"not": "a list"}')
+    (tmp_path / "y.json").write_text('["no object"]')
     with pytest.raises(UserError, match="expected a JSON array"):
         read_export(tmp_path / "y.json", "label_studio", codebook)
     with pytest.raises(UserError, match="anna, ben"):

@@ -5,6 +5,7 @@ answer look alike in most of them, so `none` is offered as a choice of its own a
 The ids of sentences travel in a field of their own: some tools put their own ids in place of `id`.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from stance.codebook import NONE, Codebook
 from stance.corpus.tables import TABLE_SUFFIXES, read_table, read_ticks
 from stance.errors import UserError
 from stance.labelling.answers import Answer, Entry, read_answers
-from stance.labelling.files import read_rows, write_bytes
+from stance.labelling.files import parse_rows, write_bytes
 from stance.labelling.tables import write_table
 from stance.labelling.tasks import Task
 
@@ -32,8 +33,9 @@ _Answers = Mapping[str, Sequence[Answer]]
 
 @dataclass(frozen=True)
 class Format:
-    """How tasks are written for a tool, and how its export is read."""
+    """How tasks are written for a tool, into files of which suffix, and how its export is read."""
 
+    suffixes: tuple[str, ...]
     write: Callable[[Path, Sequence[Task], _Answers, Codebook], list[Path]]
     read: Callable[[Path, Codebook], Iterable[Entry]]
 
@@ -44,14 +46,18 @@ def write_tasks(
     """Write tasks, with the answers given so far, for a tool; return the files written.
 
     Raises:
-        UserError: the format is not known or cannot hold the answers, or a file stands there.
+        UserError: the suffix is not the format's, it cannot hold the answers, or a file stands
+            there.
     """
     by_id: dict[str, list[Answer]] = {}
     for answer in answers:
         by_id.setdefault(answer.id, []).append(answer)
     if format_ == AUTO:
         format_ = "table" if path.suffix.lower() in TABLE_SUFFIXES else "label_studio"
-    return FORMATS[format_].write(path, tasks, by_id, codebook)
+    wanted = FORMATS[format_]
+    if path.suffix.lower() not in wanted.suffixes:
+        raise UserError(f"output: {path}: {format_} is written as {', '.join(wanted.suffixes)}")
+    return wanted.write(path, tasks, by_id, codebook)
 
 
 def read_export(path: Path, format_: str, codebook: Codebook) -> list[Entry]:
@@ -136,17 +142,19 @@ def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the records of a JSON array or of JSON Lines, numbered from 1."""
-    if path.suffix.lower() != ".json":
-        yield from read_rows(path)
-        return
+    """Yield the records of a JSON array or of JSON Lines, whatever the suffix, numbered from 1."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if not content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        yield from parse_rows(content, path)
+        return
+    try:
+        values = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from error
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+    if not all(isinstance(value, dict) for value in values):
         raise UserError(f"{path}: expected a JSON array of objects")
     yield from enumerate(values, start=1)
 
@@ -216,8 +224,6 @@ def _write_label_studio(
             row["annotations"] = given
         rows.append(row)
     config = path.with_suffix(".xml")
-    if config == path:
-        raise UserError(f"output: {path}: tasks are written as .json")
     if config.exists():
         raise UserError(f"output: {config}: stands there already and is not overwritten")
     write_bytes(path, _json(rows), replace=False)
@@ -492,9 +498,9 @@ def _text(value: Any) -> str | None:
 
 
 FORMATS = {
-    "label_studio": Format(_write_label_studio, _read_label_studio),
-    "doccano": Format(_write_doccano, _read_doccano),
-    "argilla": Format(_write_argilla, _read_argilla),
-    "prodigy": Format(_write_prodigy, _read_prodigy),
-    "table": Format(_write_table, _read_table),
+    "label_studio": Format((".json",), _write_label_studio, _read_label_studio),
+    "doccano": Format((".jsonl",), _write_doccano, _read_doccano),
+    "argilla": Format((".json",), _write_argilla, _read_argilla),
+    "prodigy": Format((".jsonl",), _write_prodigy, _read_prodigy),
+    "table": Format(TABLE_SUFFIXES, _write_table, _read_table),
 }

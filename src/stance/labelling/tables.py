@@ -5,8 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from stance.corpus.tables import FORMULA, TABLE_SUFFIXES
-from stance.errors import UserError
+from stance.corpus.tables import FORMULA
 from stance.labelling.files import write_bytes
 
 
@@ -14,11 +13,9 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str |
     """Write a table to a file that does not exist yet.
 
     Raises:
-        UserError: its suffix is none of a table's, or it stands there already.
+        UserError: it stands there already, or cannot be written.
     """
     suffix = path.suffix.lower()
-    if suffix not in TABLE_SUFFIXES:
-        raise UserError(f"output: {path}: a table ends in {', '.join(TABLE_SUFFIXES)}")
     content = _xlsx(header, rows) if suffix == ".xlsx" else _csv(header, rows, suffix)
     write_bytes(path, content, replace=False)
 
