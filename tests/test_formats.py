@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from stance.codebook import Codebook
+from stance.corpus.tables import read_ticks
 from stance.errors import UserError
 from stance.labelling.answers import Answer, Entry, Reading, hold_against_queue, read_answers
 from stance.labelling.formats import label_studio_config, read_export, recognise, write_tasks
@@ -154,14 +155,19 @@ def test_a_spreadsheet_runs_nothing_and_keeps_what_begins_like_a_formula(
     assert "=a.txt#0" in [cell.value for cell in cells]
 
 
-def test_a_spreadsheet_says_that_none_must_be_marked(
+def test_a_spreadsheet_says_what_counts_as_a_mark_and_that_none_must_be_marked(
     tasks: list[Task], codebook: Codebook, single_codebook: Codebook, tmp_path: Path
 ) -> None:
     write_tasks(tmp_path / "t.csv", tasks, [], "table", codebook)
     header = (tmp_path / "t.csv").read_text(encoding="utf-8-sig").splitlines()[0]
-    assert ",none,mark none where no label applies: a row without a mark is not answered," in header
+    ticks, crosses, none = header.split(",")[7].split(". ")
+    for marks, counts in ((ticks, True), (crosses, False)):
+        words = marks.split(":")[0].split()
+        assert set(read_ticks({word: word for word in words}, words).values()) == {counts}
+    assert none == "mark none where no label applies: a row without a mark is not answered"
     write_tasks(tmp_path / "s.csv", tasks, [], "table", single_codebook)
-    assert "mark none" not in (tmp_path / "s.csv").read_text(encoding="utf-8-sig")
+    header = (tmp_path / "s.csv").read_text(encoding="utf-8-sig").splitlines()[0]
+    assert "it does not. a row without a mark is not answered," in header
 
 
 def saved_by_excel(path: Path, encoding: str, delimiter: str, order: list[int]) -> None:

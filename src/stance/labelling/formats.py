@@ -25,9 +25,6 @@ AUTO = "auto"
 QUESTION = "labels"
 """Name of the one question that every tool asks."""
 
-NOTE = f"mark {NONE} where no label applies: a row without a mark is not answered"
-"""Header of an empty column of spreadsheets: who fills them in sees no other instruction."""
-
 _Answers = Mapping[str, Sequence[Answer]]
 
 
@@ -436,8 +433,8 @@ def _write_table(
     path: Path, tasks: Sequence[Task], answers: _Answers, codebook: Codebook
 ) -> list[Path]:
     choices = choices_of(codebook)
-    note = [NOTE] if codebook.multi_label else []
-    header = ["sentence_id", "before", "text", "after", *choices, *note, "annotator", "answered_at"]
+    note = _note(codebook)
+    header = ["sentence_id", "before", "text", "after", *choices, note, "annotator", "answered_at"]
     header += ["suggested", "evidence", "document_id", "sentence", "start", "end"]
     rows = []
     for task in tasks:
@@ -450,11 +447,21 @@ def _write_table(
                 "annotator": answer.annotator if answer else "",
                 "answered_at": answer.at if answer else "",
                 **{name: 1 if name in chosen else "" for name in choices},
-                NOTE: "",
+                note: "",
             }
             rows.append([values[name] for name in header])
     write_table(path, header, rows)
     return [path]
+
+
+def _note(codebook: Codebook) -> str:
+    """Return the header of an empty column: who fills in a spreadsheet sees no other instruction.
+
+    It holds no comma or semicolon, since by these a reader guesses what separates the columns.
+    """
+    none = f"mark {NONE} where no label applies: " if codebook.multi_label else ""
+    marks = "1 x y yes true: it applies. 0 n no false: it does not."
+    return f"{marks} {none}a row without a mark is not answered"
 
 
 def _read_table(path: Path, codebook: Codebook) -> Iterator[Entry]:
