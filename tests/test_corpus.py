@@ -231,6 +231,20 @@ def test_a_row_of_a_spreadsheet_that_says_nothing_certain_is_refused(
     assert read_split(path, "train", codebook).examples[0].labels == ()
 
 
+def test_lines_without_an_id_are_called_after_file_and_line(
+    tmp_path: Path, codebook: Codebook
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": "It rained.", "labels": []},
+        {"text": "It snowed.", "labels": ["blame"], "group": "weather"},
+    ]
+    path = write_rows(tmp_path / "mine.jsonl", rows)
+    examples = read_split(path, "train", codebook).examples
+    assert [(e.id, e.group) for e in examples] == [("mine:1", "mine:1"), ("mine:2", "weather")]
+    with pytest.raises(UserError, match=r"b\.jsonl:1: the sentence 'it rained'"):
+        read_corpus({"train": [path], "test": [write_rows(tmp_path / "b.jsonl", rows)]}, codebook)
+
+
 def test_rows_of_two_tables_of_one_name_are_told_apart(tmp_path: Path, codebook: Codebook) -> None:
     files = {"train": [tmp_path / "a/mine.tsv"], "test": [tmp_path / "b/mine.tsv"]}
     for number, (path,) in enumerate(files.values()):

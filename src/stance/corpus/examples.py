@@ -1,9 +1,10 @@
 """Labelled sentences, read with every line checked.
 
-A corpus is one file per split. JSON Lines holds one object a line with `id`, `text`, `labels`
-(a list of names, empty for none) and `group` (examples that no split may part: one document, one
-minimal pair); further fields are kept as metadata. Tab-separated files with named columns are
-read as they are. Both become a `datasets.Dataset` with `labels: List(ClassLabel)`.
+A corpus is one file per split. JSON Lines holds one object a line with `text`, `labels` (a list of
+names, empty for none), `id` (else it is called after file and line) and `group` (examples that no
+split may part: one document, one minimal pair; else its id); further fields are kept as metadata.
+Tables with named columns are read as they are. Both become a `datasets.Dataset` with `labels:
+List(ClassLabel)`.
 """
 
 import hashlib
@@ -246,11 +247,11 @@ def _read_lines(
 
     Rows without an id are called after `source`, the file's stem if omitted, and their line.
     """
-    suffix = path.suffix.lower()
+    suffix, source = path.suffix.lower(), source or path.stem
     if suffix in _JSON_SUFFIXES:
-        rows = _json_rows(path)
+        rows = _json_rows(path, source)
     elif suffix in TABLE_SUFFIXES:
-        rows = _table_rows(path, codebook, columns or Columns(), source or path.stem)
+        rows = _table_rows(path, codebook, columns or Columns(), source)
     else:
         kinds = ", ".join(TABLE_SUFFIXES)
         raise UserError(f"{path}: a labelled file is JSON Lines (.jsonl) or a table ({kinds})")
@@ -279,7 +280,7 @@ _JSON_SUFFIXES = ("", ".jsonl", ".ndjson", ".json")
 _Row = tuple[int, "dict[str, Any] | UserError"]
 
 
-def _json_rows(path: Path) -> Iterator[_Row]:
+def _json_rows(path: Path, source: str) -> Iterator[_Row]:
     for line, content in enumerate(_read_utf8(path).split("\n"), start=1):
         if not content.strip():
             continue
@@ -292,7 +293,7 @@ def _json_rows(path: Path) -> Iterator[_Row]:
             shown = content[:40]
             yield line, UserError(f"{path}:{line}: expected a JSON object, found {shown!r}")
             continue
-        yield line, values
+        yield line, {"id": f"{source}:{line}", **values}
 
 
 def _table_rows(path: Path, codebook: Codebook, columns: Columns, source: str) -> Iterator[_Row]:
@@ -354,7 +355,7 @@ def _read_utf8(path: Path) -> str:
 def _example(values: dict[str, Any] | UserError, codebook: Codebook, where: str) -> Example:
     if isinstance(values, UserError):
         raise values
-    for key in ("id", "text", "labels"):
+    for key in ("text", "labels"):
         if key not in values:
             raise UserError(f"{where}: the field {key!r} is missing")
     key, text, labels = values["id"], values["text"], values["labels"]
