@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from stance.config import LabelConfig, read_config, register_schemas
 from stance.corpus import quality
 from stance.corpus.near import copies, near_pairs, similarity
 from stance.corpus.quality import Corpus, cue_records, find_copies, find_label_errors, read_located
-from stance.labelling.checking import check, out_of_fold, splits_of
+from stance.labelling.checking import check, out_of_fold, print_quality, splits_of
 
 Row = dict[str, Any]
 
@@ -227,13 +228,18 @@ def test_the_script_ends_with_3_when_something_must_be_fixed(label: Label, tmp_p
     assert missing.stderr.startswith("error: nowhere.jsonl: cannot read")
 
 
-def test_a_check_runs_as_a_function_too(codebook: Codebook, tmp_path: Path) -> None:
+def test_a_check_runs_as_a_function_too(
+    codebook: Codebook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_rows(tmp_path / "toy.jsonl", toy_rows(codebook, 0, 80))
     register_schemas()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = read_config(compose("label", overrides=[f"check={path}"]), LabelConfig)
     config.codebook = codebook.to_mapping()
-    assert check(config).must_fix == []
+    found = check(config)
+    assert found.must_fix == []
+    print_quality(found)
+    assert re.search(r"none.* words .*\n.*\n.* 20 \(25%\) ", capsys.readouterr().out)
 
 
 def test_files_of_one_name_are_checked_against_each_other(

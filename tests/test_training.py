@@ -146,6 +146,27 @@ def test_without_tracking_nothing_is_recorded(tmp_path: Path, codebook: Codebook
     assert [path.name for path in models.iterdir()] == [result.directory.name]
 
 
+@pytest.mark.parametrize(
+    ("which", "counts"),
+    [
+        ("codebook", "praise 80, blame 80, none 40"),
+        ("single_codebook", "praise 40, blame 40, plain 80"),
+    ],
+)
+def test_a_run_says_how_many_sentences_carry_each_label_or_none(
+    which: str,
+    counts: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A column that nobody filled in would else pass unseen."""
+    caplog.set_level("INFO")
+    overrides = settings(tmp_path / "data", tmp_path / "models", request.getfixturevalue(which))
+    train(configure(*overrides, "model=tfidf", "tracking=none"))
+    assert f"train: 160 sentences, {counts}" in caplog.messages
+
+
 def test_training_anew_over_the_champion_is_said(
     tmp_path: Path, codebook: Codebook, caplog: pytest.LogCaptureFixture
 ) -> None:

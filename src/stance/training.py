@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from stance.classifiers.base import Classifier
 from stance.classifiers.build import build_classifier
-from stance.codebook import Codebook
+from stance.codebook import NONE, Codebook
 from stance.config import DataConfig, TrainConfig, TransformerConfig, columns_of, parameters
 from stance.corpus.examples import (
     Split,
@@ -365,7 +365,7 @@ def versions() -> dict[str, str]:
 
 
 def _counts(split: Split) -> str:
-    return ", ".join(
-        f"{name} {count}"
-        for name, count in zip(split.codebook.names, split.gold.sum(axis=0), strict=True)
-    )
+    counts = dict(zip(split.codebook.names, split.gold.sum(axis=0), strict=True))
+    if split.codebook.multi_label:
+        counts[NONE] = np.sum(~split.gold.any(axis=1))
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

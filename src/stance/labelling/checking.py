@@ -12,7 +12,7 @@ from rich.text import Text
 
 from stance.classifiers.base import Probabilities
 from stance.classifiers.tfidf import TfidfClassifier
-from stance.codebook import Codebook
+from stance.codebook import NONE, Codebook
 from stance.config import DataConfig, LabelConfig, columns_of
 from stance.corpus.examples import Split
 from stance.corpus.quality import (
@@ -140,10 +140,12 @@ def print_profiles(profiles: Mapping[str, SplitProfile], codebook: Codebook) -> 
 
 def _profile_table(profiles: Mapping[str, SplitProfile], codebook: Codebook) -> Table:
     table = Table(title="splits", title_justify="left")
-    for name in ("split", "sentences", "groups", *codebook.names, "words 5-50-95 %"):
+    names = (*codebook.names, NONE) if codebook.multi_label else codebook.names
+    for name in ("split", "sentences", "groups", *names, "words 5-50-95 %"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for name, split in profiles.items():
-        labels = [f"{n} ({n / split.sentences:.0%})" for n in split.labels.values()]
+        counts = {**split.labels, NONE: split.label_sets.get(NONE, 0)}
+        labels = [f"{counts[name]} ({counts[name] / split.sentences:.0%})" for name in names]
         words = "-".join(f"{split.words[q]:.0f}" for q in (5, 50, 95))
         table.add_row(name, str(split.sentences), str(split.groups), *labels, words)
     return table
