@@ -106,6 +106,38 @@ def test_sentences_are_counted_by_date_and_source(run: Callable[..., Outcome]) -
     assert "By source" in page.words
 
 
+def test_records_that_lack_a_column_count_with_those_whose_value_is_empty(
+    rules_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    praise = "The mayor praised it."
+    records = [
+        {"text": praise, "date": "2021-03-01", "source": "A"},
+        {"text": praise, "date": None, "source": ""},
+        {"text": praise},
+    ]
+    lines = "".join(f"{json.dumps(record)}\n" for record in records)
+    (tmp_path / "in/a.jsonl").write_text(lines * 10)
+    (tmp_path / "in/b.txt").write_text(praise)
+    outcome = predict(
+        configure(
+            input=tmp_path / "in",
+            output=tmp_path / "o.jsonl",
+            model_dir=rules_model,
+            report=True,
+            report_by=["date", "source", "country"],
+            window_size=1000,
+            workers=1,
+        )
+    )
+    assert outcome.report
+    page = Page(outcome.report)
+    assert "unknown: 21 sentences; praise 21, blame 0" in page.words
+    assert "2021-03-01: 10 sentences; praise 10, blame 0" in page.words
+    assert "<tr><td><i>empty</i></td><td>21</td><td>21</td><td>0</td></tr>" in page.content
+    assert "By country" not in page.words
+
+
 def test_many_days_become_months_and_odd_dates_a_table() -> None:
     days = {f"2021-{m:02}-{d:02}": [1, 1, 0] for m in range(1, 13) for d in range(1, 29)}
     assert list(report._periods(days)) == [f"2021-{m:02}" for m in range(1, 13)]

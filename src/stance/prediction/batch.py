@@ -26,7 +26,7 @@ from stance.model import ModelDescription, describe_model, load_described
 from stance.prediction.formats import Columns, Format, carried_names, check_suffix, output_format
 from stance.prediction.journal import SPOOL, Journal, open_journal
 from stance.prediction.progress import progress
-from stance.prediction.report import Tally, fit, fragment, merge, page, tally
+from stance.prediction.report import Tally, columns_seen, fit, fragment, merge, page, tally
 from stance.prediction.scoring import Scored, Settings, label_counts, score_texts
 from stance.prediction.windows import Window, windows_of
 from stance.prediction.workers import Task, score_in_parallel
@@ -354,6 +354,7 @@ def _report_note(window: Window, scored: Scored, job: _Job) -> dict[str, Any]:
     return {
         "fragment": fragment(window.documents, scored, codebook) if shown else "",
         "tally": tally(window.documents, scored, job.config.report_by),
+        "columns": columns_seen(window.documents),
     }
 
 
@@ -377,9 +378,11 @@ def _write(job: _Job, journal: Journal) -> Counts:
 
 def _write_report(job: _Job, journal: Journal, counts: Counts) -> None:
     tallies: dict[str, Tally] = {}
+    seen: set[str] = set()
     sizes = []
     for note in journal.notes():
         merge(tallies, note["report"]["tally"])
+        seen.update(note["report"]["columns"])
         sizes.append(note["sentences"])
     windows, shown = fit(sizes[:_WINDOWS_SHOWN])
     parts = page(
@@ -389,7 +392,7 @@ def _write_report(job: _Job, journal: Journal, counts: Counts) -> None:
         sentences=counts.sentences,
         shown=shown,
         labels=counts.labels,
-        tallies={column: values for column, values in tallies.items() if values},
+        tallies={column: values for column, values in tallies.items() if column in seen},
         fragments=(note["report"]["fragment"] for note in islice(journal.notes(), windows)),
     )
     with journal.whole_file(report_path(journal.output)) as stream:

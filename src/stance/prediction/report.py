@@ -53,28 +53,36 @@ def fragment(documents: Sequence[Document], scored: Scored, codebook: Codebook) 
 def tally(
     documents: Sequence[Document], scored: Scored, columns: Sequence[str]
 ) -> dict[str, Tally]:
-    """Count the sentences of one window by the values of some input columns."""
+    """Count the sentences of one window by the values of some input columns.
+
+    A record that lacks a column counts like one whose value is empty.
+    """
     found: dict[str, Tally] = {column: {} for column in columns}
     row = 0
     for document, count in zip(documents, scored.counts, strict=True):
         labels = scored.predicted[row : row + int(count)].sum(axis=0, dtype=int).tolist()
         row += int(count)
         for column in columns:
-            if column in document.fields:
-                value = _group(to_text(document.fields[column]))
-                _add(found[column], value, [int(count), *labels])
+            value = _group(to_text(document.fields.get(column)))
+            _add(found[column], value, [int(count), *labels])
     return found
+
+
+def columns_seen(documents: Iterable[Document]) -> list[str]:
+    """Return the names of all input columns that the documents of one window have."""
+    return list(dict.fromkeys(name for document in documents for name in document.fields))
 
 
 def merge(total: dict[str, Tally], more: Mapping[str, Tally]) -> None:
     """Add the counts of a window; values beyond the first `_MOST_KEPT` are counted together.
 
     Days are all kept: a century has few of them, and one that is missing costs the chart over time.
+    So is the empty value.
     """
     for column, values in more.items():
         kept = total.setdefault(column, {})
         for value, counts in values.items():
-            known = value in kept or len(kept) < _MOST_KEPT or _DAY.fullmatch(value)
+            known = value in kept or len(kept) < _MOST_KEPT or not value or _DAY.fullmatch(value)
             _add(kept, value if known else "other", counts)
 
 
