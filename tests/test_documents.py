@@ -157,6 +157,19 @@ def test_a_pattern_finds_files_and_a_name_with_brackets_is_no_pattern(tmp_path: 
         find_sources(str(tmp_path / "*.csv"))
 
 
+@pytest.mark.parametrize("where", [".", "./", "*", "**", "**/*.parquet"])
+def test_a_folder_that_spark_wrote_is_left_out_unless_it_is_named(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.parquet", "x/o.parquet/part-0.parquet", "x/o.parquet.manifest.json"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("")
+    assert [source.name for source in find_sources(where).files] == ["a.parquet"]
+    assert len(find_sources("x/o.parquet").files) == 1
+    assert len(find_sources("x/o.parquet/*").files) == 1
+
+
 def test_a_folder_that_cannot_be_listed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ from stance.errors import UserError
 from stance.model import load_model
 from stance.prediction.batch import Outcome, predict
 from stance.prediction.progress import progress
-from stance.prediction.terminal import show
+from stance.prediction.terminal import report_outcome, show
 from stance.scripts import run_script
 from stance.text.sentences import split_sentences
 
@@ -213,6 +213,20 @@ def test_a_folder_that_holds_the_output_does_not_read_it(
     for _ in range(2):
         counts = run(tmp_path / folder).counts
         assert (counts.documents, counts.rejects) == (1, 1)
+
+
+@pytest.mark.parametrize("where", ["out", "out/*", "out/**"])
+def test_what_earlier_jobs_wrote_into_the_folder_is_left_out(
+    where: str, run: Callable[..., Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out/a.jsonl").write_bytes(GOOD + b"bad\n")
+    for output in ("monday.jsonl", "tuesday.csv", "monday.jsonl", "wednesday.jsonl"):
+        outcome = run(tmp_path / where, output, report=True)
+        assert (outcome.counts.documents, outcome.counts.rejects) == (1, 1)
+    report_outcome(outcome)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: 8 files that earlier jobs wrote are left out: ")
+    assert run(tmp_path / "out/monday.jsonl", "o.jsonl").counts.documents == 1
 
 
 @pytest.mark.parametrize("output", ["o.jsonl", "o.csv", "o.parquet"])

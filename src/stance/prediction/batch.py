@@ -32,6 +32,9 @@ from stance.prediction.windows import Window, windows_of
 from stance.prediction.workers import Task, score_in_parallel
 from stance.text.documents import Document, Layout, columns_of, read_documents
 from stance.text.sources import (
+    MANIFEST,
+    REJECTS,
+    REPORT,
     STANDARD_INPUT,
     DamagedSource,
     Meter,
@@ -93,6 +96,7 @@ class Outcome:
     manifest: Path
     counts: Counts
     ignored: tuple[str, ...]
+    written: tuple[str, ...]
     resumed: int
     scored: int
     seconds: float
@@ -132,6 +136,7 @@ def predict(config: PredictConfig, directory: Path | None = None) -> Outcome:
             manifest=manifest_path(output),
             counts=counts,
             ignored=job.sources.ignored,
+            written=job.sources.written,
             resumed=resumed,
             scored=scored,
             seconds=time.monotonic() - began,
@@ -156,17 +161,17 @@ def absolute_output(output: str) -> Path:
 
 def rejects_path(output: Path) -> Path:
     """Return where the rejects of an output lie."""
-    return output.with_name(f"{output.name}.rejects.jsonl")
+    return output.with_name(f"{output.name}{REJECTS}")
 
 
 def report_path(output: Path) -> Path:
     """Return where the report on an output lies."""
-    return output.with_name(f"{output.name}.html")
+    return output.with_name(f"{output.name}{REPORT}")
 
 
 def manifest_path(output: Path) -> Path:
     """Return where the manifest of an output lies."""
-    return output.with_name(f"{output.name}.manifest.json")
+    return output.with_name(f"{output.name}{MANIFEST}")
 
 
 def layout_of(config: PredictConfig) -> Layout:
@@ -268,9 +273,8 @@ def _prepare(config: PredictConfig, output: Path, journal: Journal, directory: P
     if config.input == STANDARD_INPUT:
         sources = spool_standard_input(config.input_format, journal.folder / SPOOL)
     else:
-        sources = find_sources(
-            config.input, skip=(output, rejects_path(output), manifest_path(output))
-        )
+        own = (output, rejects_path(output), report_path(output), manifest_path(output))
+        sources = find_sources(config.input, skip=own)
     if any(source.path.resolve() == output for source in sources.files):
         raise UserError(f"output: {output}: this is the input")
     fixed = output.suffix.lower() != ".jsonl"
@@ -410,6 +414,7 @@ def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:
             "path": job.config.input,
             "files": len(job.sources.files),
             "ignored": list(outcome.ignored),
+            "written": list(outcome.written),
             "bytes": job.sources.bytes,
             "digest": job.sources.digest,
         },

@@ -48,7 +48,15 @@ from stance.prediction.formats import Columns, Parquet, carried_names
 from stance.prediction.journal import open_journal
 from stance.prediction.shares import FILE, PATH, REASON, ROW, Share, file_key, score_share
 from stance.text.documents import Reject, columns_of
-from stance.text.sources import STANDARD_INPUT, DamagedSource, Source, Sources, find_sources
+from stance.text.sources import (
+    MANIFEST,
+    REJECTS,
+    STANDARD_INPUT,
+    DamagedSource,
+    Source,
+    Sources,
+    find_sources,
+)
 
 _SETTINGS = {
     "spark.executorEnv.OMP_NUM_THREADS": "1",  # Spark runs one worker a core already
@@ -74,6 +82,7 @@ class SparkOutcome:
     manifest: str
     counts: Counts
     ignored: tuple[str, ...]
+    written: tuple[str, ...]
     seconds: float
     report: None = None
 
@@ -86,6 +95,7 @@ class _Input:
     files: dict[str, str]
     damaged: list[Reject]
     ignored: tuple[str, ...]
+    written: tuple[str, ...]
     digest: str | None
 
 
@@ -111,15 +121,16 @@ def predict_on_spark(config: PredictConfig, directory: Path | None = None) -> Sp
         rows = found.rows.count()
         scored = _score(spark, config, found, rows, model, engine, staging)
         counts = _counts(scored, rows, found, model)
-        rejects = f"{output}.rejects.jsonl" if counts.rejects else None
-        staging.write(f"{output}.rejects.jsonl", _rejects(scored, found) if rejects else None)
+        rejects = f"{output}{REJECTS}" if counts.rejects else None
+        staging.write(f"{output}{REJECTS}", _rejects(scored, found) if rejects else None)
         staging.place(scored.where(f"{REASON} is null"), output)
         outcome = SparkOutcome(
             output=output,
             rejects=rejects,
-            manifest=f"{output}.manifest.json",
+            manifest=f"{output}{MANIFEST}",
             counts=counts,
             ignored=found.ignored,
+            written=found.written,
             seconds=time.monotonic() - began,
         )
         manifest = _manifest(config, outcome, found, model, engine, spark)
@@ -383,7 +394,7 @@ def _read(spark: Any, config: PredictConfig, sources: Sources | None) -> _Input:
         keys = [file_key(uri) for uri in uris]
         names = [k.removeprefix(root) if k.startswith(root) else k.split("/")[-1] for k in keys]
         files = dict(zip(keys, names, strict=True))
-        return _Input(_located(table, config), files, [], (), None)
+        return _Input(_located(table, config), files, [], (), (), None)
     if sources.files:
         carried_columns(sources, layout, fixed=True)
     sound, damaged = _sound(sources, config)
@@ -391,13 +402,12 @@ def _read(spark: Any, config: PredictConfig, sources: Sources | None) -> _Input:
     if sound:
         # What looks like a pattern is part of a name here: patterns were resolved above.
         names = [re.sub(r"([\[\]{}*?\\])", r"\\\1", str(s.path.absolute())) for s in sound]
-        table = reader.parquet(*(f"file://{name}" for name in names))
+        rows = _located(reader.parquet(*(f"file://{name}" for name in names)), config)
     else:
         columns = dict.fromkeys(name for name in (layout.id, layout.text) if name)
         empty = ", ".join(f"`{name}` string" for name in columns)
-        table = spark.createDataFrame([], empty)
-        return _Input(_placed(table, "''", "0"), files, damaged, sources.ignored, sources.digest)
-    return _Input(_located(table, config), files, damaged, sources.ignored, sources.digest)
+        rows = _placed(spark.createDataFrame([], empty), "''", "0")
+    return _Input(rows, files, damaged, sources.ignored, sources.written, sources.digest)
 
 
 def _sound(sources: Sources, config: PredictConfig) -> tuple[list[Source], list[Reject]]:
@@ -560,6 +570,7 @@ def _manifest(
             "path": config.input,
             "files": len(found.files),
             "ignored": list(found.ignored),
+            "written": list(found.written),
             "digest": found.digest,
         },
         "model": model_facts(model, config.model_dir, engine),

@@ -67,7 +67,7 @@ def _show(config: PredictConfig, sources: Sources, directory: Path | None) -> No
         print_window(console, window, scored, model.codebook)
         documents += len(texts)
     console.print(f"model {model_name(description)}", style="dim")
-    _warn(documents, sources.ignored)
+    _warn(documents, sources.ignored, sources.written)
 
 
 def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
@@ -83,7 +83,7 @@ def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
     if outcome.report:
         print(f"report:      {outcome.report}")
     print(f"manifest:    {outcome.manifest}")
-    _warn(counts.documents, outcome.ignored)
+    _warn(counts.documents, outcome.ignored, outcome.written)
 
 
 def print_window(console: Console, window: Window, scored: Scored, codebook: Codebook) -> None:
@@ -103,15 +103,13 @@ def print_window(console: Console, window: Window, scored: Scored, codebook: Cod
     _print_rejects(console, window.rejects)
 
 
-def _warn(documents: int, ignored: Sequence[str]) -> None:
+def _warn(documents: int, ignored: Sequence[str], written: Sequence[str]) -> None:
     if not documents:
         print("warning: the input holds no text; the output is empty", file=sys.stderr)
-    if ignored:
-        names = ", ".join(ignored[:3]) + (", ..." if len(ignored) > 3 else "")
-        print(
-            f"warning: {len(ignored)} files with other suffixes are left out: {names}",
-            file=sys.stderr,
-        )
+    for files, which in ((ignored, "with other suffixes"), (written, "that earlier jobs wrote")):
+        if files:
+            names = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+            print(f"warning: {len(files)} files {which} are left out: {names}", file=sys.stderr)
 
 
 def _cells(text: str, scored: Scored, row: int, codebook: Codebook) -> list[Text]:

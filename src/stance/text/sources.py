@@ -19,6 +19,11 @@ from typing import IO, Any, BinaryIO
 from stance.errors import UserError
 
 STANDARD_INPUT = "-"
+REJECTS = ".rejects.jsonl"
+REPORT = ".html"
+MANIFEST = ".manifest.json"
+"""How the names end of what lies beside an output: none of it is input when its folder is read."""
+
 FORMATS = {".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 PACKED = (".gz", ".zst")
 
@@ -53,10 +58,14 @@ class Meter:
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of one input in order, and those of its folders whose suffix says nothing."""
+    """The files of one input in order, and what of its folders is none.
+
+    `ignored` are files whose suffix says nothing, `written` those that earlier jobs wrote.
+    """
 
     files: tuple[Source, ...]
     ignored: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -79,6 +88,8 @@ class Sources:
 
 def find_sources(where: str, skip: Sequence[Path] = ()) -> Sources:
     """Find the files that an input names: a file, a folder, or a pattern with `*`, `?`, `[...]`.
+
+    What earlier jobs wrote into a folder is left out, unless a file of it is named alone.
 
     Args:
         where: the input as the user wrote it. What exists under that very name comes first, so
@@ -237,15 +248,31 @@ def _sources(where: str, skip: set[Path]) -> Sources:
         found = {entry: entry.as_posix() for entry in sorted(_matching(where))}
     files: list[Source] = []
     ignored: list[str] = []
+    written: list[str] = []
     for entry, name in found.items():
         if not entry.is_file() or entry.resolve() in skip:
             continue
         source = _recognise(entry, name)
-        if source:
+        if _is_written(entry, where):
+            written.append(printable(name))
+        elif source:
             files.append(source)
         else:
             ignored.append(printable(name))
-    return Sources(tuple(files), tuple(ignored))
+    return Sources(tuple(files), tuple(ignored), tuple(written))
+
+
+def _is_written(path: Path, where: str) -> bool:
+    """Say whether an earlier job wrote a file of a folder or a pattern: a manifest tells.
+
+    Spark writes folders, so those below the input may have one, too.
+    """
+    if path.name.endswith((REJECTS, MANIFEST)):
+        return True
+    outputs = [path, *(folder for folder in path.parents if not Path(where).is_relative_to(folder))]
+    if path.name.endswith(REPORT):
+        outputs.append(path.with_name(path.name.removesuffix(REPORT)))
+    return any(os.path.exists(f"{output}{MANIFEST}") for output in outputs)
 
 
 def _visible(folder: Path) -> Iterator[Path]:
