@@ -147,6 +147,38 @@ def test_many_days_become_months_and_odd_dates_a_table() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "days"),
+    [
+        (["2021-03-01", "n.d.", "0000-00-00"], ["2021-03-01", "", ""]),
+        (["1.3.2021", "31.03.2021", "03.25.2021"], ["2021-03-01", "2021-03-31", ""]),
+        (["01/03/2021", "31/03/2021", ""], ["2021-03-01", "2021-03-31"]),
+        (["01/03/2021", "02/03/2021"], ["", ""]),
+        (["01/03/2021", "31/03/2021", "03/31/2021"], ["", "", ""]),
+        (["01/03/2021", "2021-03-01"], ["", "2021-03-01"]),
+    ],
+)
+def test_days_are_read_where_that_takes_no_guess(values: list[str], days: list[str]) -> None:
+    assert list(report._days(values).values()) == days
+
+
+def test_a_few_odd_dates_do_not_cost_the_chart(run: Callable[..., Outcome]) -> None:
+    praise = "The mayor praised it."
+    dates = [f"{day:02}.{month:02}.2021 10:00" for month in range(1, 13) for day in range(1, 29)]
+    outcome = run([{"text": praise, "date": value} for value in [*dates, "n.d.", "soon"]])
+    assert outcome.report
+    page = Page(outcome.report)
+    assert "unknown: 2 sentences; praise 2, blame 0" in page.words
+    assert "2021-12: 28 sentences; praise 28, blame 0" in page.words
+
+
+def test_a_column_of_which_most_is_no_date_is_a_table(codebook: Codebook) -> None:
+    counts = {value: [1, 1, 0] for value in ("soon", "later", "n.d.", "2021-03-01", "01.04.2021")}
+    assert "<table>" in report._section("date", counts, codebook)
+    del counts["soon"]
+    assert "<svg" in report._section("date", counts, codebook)
+
+
 def test_a_page_ends_where_a_browser_would_suffer(
     run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

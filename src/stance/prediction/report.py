@@ -7,6 +7,7 @@ the first sentences up to `LONGEST`; its counts are those of all.
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from importlib.resources import files
 from string import Template
 
@@ -22,7 +23,7 @@ LONGEST = 20_000
 
 _MOST_VALUES = 40
 _MOST_KEPT = 2_000
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}([./])\d{1,2}\1\d{4}(?!\d)")
 _COLOURS = (
     "#d1495b", "#e39b1d", "#1f8a70", "#6a5acd", "#2b7fb8", "#8c564b", "#c44ea0", "#7a8b20",
 )  # fmt: skip
@@ -206,9 +207,39 @@ def _buttons(codebook: Codebook) -> str:
 
 
 def _section(column: str, counts: Tally, codebook: Codebook) -> str:
-    dated = bool(counts) and all(_DAY.fullmatch(value) for value in counts if value)
-    body = _columns_chart(_periods(counts), codebook) if dated else _table(counts, codebook)
+    days = _days(counts)
+    if any(days.values()) and len(days) <= 2 * sum(map(bool, days.values())):
+        dated: Tally = {}
+        for value, numbers in counts.items():
+            _add(dated, days.get(value, ""), numbers)
+        body = _columns_chart(_periods(dated), codebook)
+    else:
+        body = _table(counts, codebook)
     return f'<h2>By {html.escape(column)}</h2>\n<div class="wide">{body}</div>\n'
+
+
+def _days(values: Iterable[str]) -> dict[str, str]:
+    """Return the day of each value, but for the empty one: as ISO writes it, or none.
+
+    A day with slashes is read only where all others put the day first as well, and one of them
+    cannot be read otherwise.
+    """
+    given = [value for value in values if value]
+    slashed = [value.split("/") for value in given if "/" in value and _DAY.fullmatch(value)]
+    day_first = any(int(first) > 12 for first, _, _ in slashed)
+    day_first &= all(int(second) <= 12 for _, second, _ in slashed)
+    return {value: _day(value) if day_first or "/" not in value else "" for value in given}
+
+
+def _day(value: str) -> str:
+    if not _DAY.fullmatch(value):
+        return ""
+    parts = [int(part) for part in re.split("[-./]", value)]
+    year, month, day = parts if "-" in value else reversed(parts)
+    try:
+        return date(year, month, day).isoformat()
+    except ValueError:
+        return ""
 
 
 def _periods(counts: Tally) -> Tally:
