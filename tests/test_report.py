@@ -213,6 +213,20 @@ def test_more_days_than_values_are_kept_still_give_a_chart(
     assert "2021-12: 28 sentences; praise 28, blame 0" in shown
 
 
+def test_a_column_to_report_by_that_no_record_has_is_named(
+    rules_model: Path, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "a.csv", tmp_path / "o.jsonl"
+    source.write_text("text,date,outlet\nA.,2021-03-01,B\n")
+    arguments = (f"input={source}", f"output={output}", f"model={rules_model}", "report=true")
+    done = predict_script(*arguments, "report_by=[datum,outlet]")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line == "warning: report_by: no column 'datum'; the columns are date, outlet"
+    assert predict_script(*arguments).stderr == ""
+    assert "By date" in Page(tmp_path / "o.jsonl.html").words
+
+
 def test_a_report_needs_an_output(rules_model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("A.")
     done = predict_script(f"input={tmp_path / 'a.txt'}", f"model={rules_model}", "report=true")

@@ -205,7 +205,7 @@ class PredictConfig:
     window_size: int = limited(low=1000)
     defuse_formulas: bool = MISSING
     report: bool = MISSING
-    report_by: list[str] = MISSING
+    report_by: list[str] | None = None
 
 
 @dataclass

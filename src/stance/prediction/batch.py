@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from itertools import chain, islice
@@ -46,6 +46,9 @@ from stance.text.sources import (
 
 _WINDOWS_SHOWN = 64
 """Windows whose sentences a report may show: many times as many as a page takes."""
+
+_REPORT_BY = ("date", "source")
+"""Columns that a report counts by if none are named."""
 
 _LIBRARIES = ("numpy", "onnxruntime", "pyarrow", "tokenizers", "torch", "transformers")
 
@@ -87,7 +90,7 @@ class Outcome:
     """Where a job's results lie, what became of its records, and how long this run took.
 
     `resumed` counts the windows that an earlier run had finished, `scored` the sentences of this
-    run.
+    run. `unreported` are columns to report by that no record has, `columns` those there are.
     """
 
     output: Path
@@ -97,6 +100,8 @@ class Outcome:
     counts: Counts
     ignored: tuple[str, ...]
     written: tuple[str, ...]
+    unreported: tuple[str, ...]
+    columns: tuple[str, ...]
     resumed: int
     scored: int
     seconds: float
@@ -128,7 +133,8 @@ def predict(config: PredictConfig, directory: Path | None = None) -> Outcome:
         job = _prepare(config, output, journal, directory)
         resumed = journal.resume(_key(job))
         scored = _score(job, journal)
-        counts = _write(job, journal)
+        counts, columns = _write(job, journal)
+        missing = (name for name in config.report_by or () if name not in columns)
         outcome = Outcome(
             output=output,
             rejects=rejects_path(output) if counts.rejects else None,
@@ -137,6 +143,8 @@ def predict(config: PredictConfig, directory: Path | None = None) -> Outcome:
             counts=counts,
             ignored=job.sources.ignored,
             written=job.sources.written,
+            unreported=tuple(missing) if config.report and counts.documents else (),
+            columns=columns,
             resumed=resumed,
             scored=scored,
             seconds=time.monotonic() - began,
@@ -357,13 +365,21 @@ def _report_note(window: Window, scored: Scored, job: _Job) -> dict[str, Any]:
     codebook = job.model.codebook
     return {
         "fragment": fragment(window.documents, scored, codebook) if shown else "",
-        "tally": tally(window.documents, scored, job.config.report_by),
+        "tally": tally(window.documents, scored, _report_by(job.config)),
         "columns": columns_seen(window.documents),
     }
 
 
-def _write(job: _Job, journal: Journal) -> Counts:
-    """Put rejects, report and output in their places; return the counts over all windows."""
+def _report_by(config: PredictConfig) -> Sequence[str]:
+    return _REPORT_BY if config.report_by is None else config.report_by
+
+
+def _write(job: _Job, journal: Journal) -> tuple[Counts, tuple[str, ...]]:
+    """Put rejects, report and output in their places.
+
+    Returns:
+        The counts over all windows, and the input columns that the report has seen.
+    """
     counts = Counts(labels=dict.fromkeys(job.model.codebook.names, 0))
     rejects = rejects_path(journal.output)
     with journal.whole_file(rejects) as stream:
@@ -373,20 +389,19 @@ def _write(job: _Job, journal: Journal) -> Counts:
                 stream.write(f"{json.dumps(reject, ensure_ascii=False)}\n".encode())
     if not counts.rejects:
         rejects.unlink()
-    if job.config.report:
-        _write_report(job, journal, counts)
+    columns = _write_report(job, journal, counts) if job.config.report else ()
     with journal.whole_file(journal.output) as stream:
         job.format.join(journal.pieces(), stream)
-    return counts
+    return counts, columns
 
 
-def _write_report(job: _Job, journal: Journal, counts: Counts) -> None:
+def _write_report(job: _Job, journal: Journal, counts: Counts) -> tuple[str, ...]:
     tallies: dict[str, Tally] = {}
-    seen: set[str] = set()
+    seen: dict[str, None] = {}
     sizes = []
     for note in journal.notes():
         merge(tallies, note["report"]["tally"])
-        seen.update(note["report"]["columns"])
+        seen.update(dict.fromkeys(note["report"]["columns"]))
         sizes.append(note["sentences"])
     windows, shown = fit(sizes[:_WINDOWS_SHOWN])
     parts = page(
@@ -401,6 +416,7 @@ def _write_report(job: _Job, journal: Journal, counts: Counts) -> None:
     )
     with journal.whole_file(report_path(journal.output)) as stream:
         stream.writelines(part.encode() for part in parts)
+    return tuple(seen)
 
 
 def _manifest(job: _Job, outcome: Outcome) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class SparkOutcome:
     written: tuple[str, ...]
     seconds: float
     report: None = None
+    unreported: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

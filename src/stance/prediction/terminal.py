@@ -84,6 +84,12 @@ def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
         print(f"report:      {outcome.report}")
     print(f"manifest:    {outcome.manifest}")
     _warn(counts.documents, outcome.ignored, outcome.written)
+    if outcome.unreported:
+        wanted, columns = ", ".join(map(repr, outcome.unreported)), _first(outcome.columns, 20)
+        print(
+            f"warning: report_by: no column {wanted}; the columns are {columns or 'none'}",
+            file=sys.stderr,
+        )
 
 
 def print_window(console: Console, window: Window, scored: Scored, codebook: Codebook) -> None:
@@ -108,8 +114,12 @@ def _warn(documents: int, ignored: Sequence[str], written: Sequence[str]) -> Non
         print("warning: the input holds no text; the output is empty", file=sys.stderr)
     for files, which in ((ignored, "with other suffixes"), (written, "that earlier jobs wrote")):
         if files:
-            names = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+            names = _first(files, 3)
             print(f"warning: {len(files)} files {which} are left out: {names}", file=sys.stderr)
+
+
+def _first(names: Sequence[str], count: int) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def _cells(text: str, scored: Scored, row: int, codebook: Codebook) -> list[Text]:
