@@ -615,6 +615,14 @@ def test_an_empty_input_ends_with_one_warning_and_no_bar(rules_model: Path, tmp_
     assert str(output) in done.stdout
 
 
+def test_records_without_text_are_counted_on_the_screen(
+    run: Callable[..., Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(GOOD + b'{"text": ""}\n{"text": null}\n')
+    report_outcome(run(tmp_path / "a.jsonl"))
+    assert "blank:       2 records without text\n" in capsys.readouterr().out
+
+
 def test_progress_is_shown_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)

@@ -80,6 +80,8 @@ def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
     )
     if outcome.rejects:
         print(f"rejects:     {outcome.rejects} ({counts.rejects:,} records)")
+    if counts.blank:
+        print(f"blank:       {counts.blank:,} records without text")
     if outcome.report:
         print(f"report:      {outcome.report}")
     print(f"manifest:    {outcome.manifest}")
