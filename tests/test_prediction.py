@@ -230,16 +230,12 @@ def test_what_earlier_jobs_wrote_into_the_folder_is_left_out(
 
 
 @pytest.mark.parametrize("output", ["o.jsonl", "o.csv", "o.parquet"])
-@pytest.mark.parametrize("source", ["a.txt", "a.csv", "a.jsonl", "folder"])
+@pytest.mark.parametrize("source", ["a.txt", "a.csv", "a.jsonl"])
 def test_empty_input_gives_an_empty_valid_output(
     output: str, source: str, run: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    path = tmp_path / source
-    if source == "folder":
-        path.mkdir()
-    else:
-        path.write_text("")
-    outcome = run(path, output)
+    (tmp_path / source).write_text("")
+    outcome = run(tmp_path / source, output)
     assert outcome.counts.sentences == 0
     match output:
         case "o.jsonl":
@@ -721,10 +717,23 @@ def test_the_columns_of_a_table_to_be_printed_are_checked(
         show(configure(input=tmp_path / name, model_dir=rules_model, **columns))
 
 
+@pytest.mark.parametrize("where", ["in", "in/*.html", "in/*"])
+def test_a_folder_or_pattern_without_a_file_to_read_is_refused(
+    where: str, run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "in/folder").mkdir(parents=True)
+    (tmp_path / "in/a.html").write_text("A.")
+    message = f"input: {tmp_path / where}: no file to read; known are .txt, .csv"
+    with pytest.raises(UserError, match=re.escape(message)):
+        run(tmp_path / where)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_folder_without_text_is_printed_with_warnings(
     rules_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "note.md").write_text("A.")
+    (tmp_path / "a.txt").write_text(" ")
     show(configure(input=tmp_path, model_dir=rules_model))
     assert capsys.readouterr().err.splitlines() == [
         "warning: the input holds no text; the output is empty",

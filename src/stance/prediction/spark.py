@@ -397,8 +397,7 @@ def _read(spark: Any, config: PredictConfig, sources: Sources | None) -> _Input:
         names = [k.removeprefix(root) if k.startswith(root) else k.split("/")[-1] for k in keys]
         files = dict(zip(keys, names, strict=True))
         return _Input(_located(table, config), files, [], (), (), None)
-    if sources.files:
-        carried_columns(sources, layout, fixed=True)
+    carried_columns(sources, layout, fixed=True)
     sound, damaged = _sound(sources, config)
     files = {file_key(f"file:{s.path.absolute()}"): s.name for s in sources.files}
     if sound:

@@ -26,6 +26,7 @@ MANIFEST = ".manifest.json"
 
 FORMATS = {".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 PACKED = (".gz", ".zst")
+_KNOWN = f"{', '.join(FORMATS)}, all but the last also with {' or '.join(PACKED)} behind it"
 
 _EXPANSION = 200
 """Text shrinks three to ten times, very repetitive text perhaps fifty; a bomb a thousand."""
@@ -97,8 +98,8 @@ def find_sources(where: str, skip: Sequence[Path] = ()) -> Sources:
         skip: files that are never input, such as the output that is to be written.
 
     Raises:
-        UserError: nothing is there, a file named directly has an unknown suffix, or a folder
-            cannot be listed.
+        UserError: nothing is there that can be read, a file named directly has an unknown suffix,
+            or a folder cannot be listed.
     """
     try:
         return _sources(where, {path.resolve() for path in skip})
@@ -259,6 +260,9 @@ def _sources(where: str, skip: set[Path]) -> Sources:
             files.append(source)
         else:
             ignored.append(printable(name))
+    if not files:
+        earlier = f"; {len(written)} that earlier jobs wrote are left out" if written else ""
+        raise UserError(f"input: {where}: no file to read{earlier}; known are {_KNOWN}")
     return Sources(tuple(files), tuple(ignored), tuple(written))
 
 
@@ -298,10 +302,8 @@ def _matching(pattern: str) -> list[Path]:
 def _named(path: Path) -> Source:
     source = _recognise(path, path.name)
     if source is None:
-        known = ", ".join(FORMATS)
         raise UserError(
-            f"input: {path}: the suffix {path.suffix!r} says nothing; known are {known}, all but "
-            f"the last also with {' or '.join(PACKED)} behind it"
+            f"input: {path}: the suffix {path.suffix!r} says nothing; known are {_KNOWN}"
         )
     return source
 
