@@ -133,6 +133,20 @@ def test_quotation_marks_in_tsv_are_text_unless_said_otherwise(tmp_path: Path) -
     assert [d.text for d in documents(read(path, tsv_quotes=True))] == ["One\ttwo."]
 
 
+def test_a_tsv_whose_cells_are_quoted_is_not_read_as_if_they_were_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('text\tn\n"He said ""no""."\t1\n"Yes," he said.\t""\nSo ""he"" said.\t3\n')
+    records = read(path)
+    assert [d.text for d in documents(records)] == ['"Yes," he said.', 'So ""he"" said.']
+    (reject,) = rejects(records)
+    assert (reject.row, "tsv_quotes=true" in reject.reason) == (2, True)
+    assert documents(read(path, tsv_quotes=True))[0].text == 'He said "no".'
+    path.write_text('"text"\t"n"\n"A."\t1\n')
+    with pytest.raises(UserError, match=r"a\.tsv:1: the header's cells are quoted; .*tsv_quotes"):
+        columns_of(find_sources(str(path)).files[0], Layout())
+    assert [d.text for d in documents(read(path, tsv_quotes=True))] == ["A."]
+
+
 def test_records_are_named_by_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text\n"One\ntwo."\n\nThree.\n')

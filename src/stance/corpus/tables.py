@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stance.errors import UserError
+from stance.text.delimited import QUOTES_HINT, quoted_header, quoted_row
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 
@@ -21,8 +22,6 @@ FORMULA = re.compile(r"'?[=+\-@\t\r]")
 _DELIMITERS = ",;\t"
 _TICKED = frozenset({"1", "1.0", "x", "y", "yes", "true", "✓", "✔"})
 _CROSSED = frozenset({"0", "0.0", "n", "no", "false"})
-_QUOTED = re.compile(r'"([^"]|"")*"', re.DOTALL)
-_QUOTES_HINT = "if quotation marks quote the cells, set tsv_quotes=true beside the columns' names"
 
 
 def read_table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str], str]]:
@@ -68,8 +67,8 @@ def read_tsv(
     _, header = next(rows, (1, None))
     if header is None:
         return
-    if not quotes and any(map(_QUOTED.fullmatch, header)):
-        raise UserError(f"{path}:1: the header's cells are quoted; {_QUOTES_HINT}")
+    if not quotes and quoted_header(header):
+        raise UserError(f"{path}:1: the header's cells are quoted; {QUOTES_HINT}")
     check_header(path, 1, header, needed)
     for number, cells in rows:
         if not any(cells):
@@ -77,8 +76,8 @@ def read_tsv(
         problem = ""
         if len(cells) != len(header):
             problem = f"{len(cells)} cells where the header has {len(header)}"
-        elif not quotes and any('""' in cell[1:-1] and _QUOTED.fullmatch(cell) for cell in cells):
-            problem = f"a cell is quoted; {_QUOTES_HINT}"
+        elif not quotes and quoted_row(cells):
+            problem = f"a cell is quoted; {QUOTES_HINT}"
         yield number, dict(zip(header, cells, strict=False)), problem
 
 

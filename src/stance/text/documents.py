@@ -16,6 +16,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from stance.errors import UserError
+from stance.text.delimited import QUOTES_HINT, quoted_header, quoted_row
 from stance.text.sources import DamagedSource, Meter, Source, lines_of, open_source
 
 
@@ -322,20 +323,25 @@ class _CsvRows:
         self._ahead: deque[tuple[int, bytes | None]] = deque()
         self._taken: list[tuple[int, bytes | None]] = []
         self._length = 0
+        self._doubled = False
         self._layout = layout
         self._options: dict[str, Any] = {"strict": True}
+        self.quotes = source.format == "csv" or layout.tsv_quotes
         if source.format == "tsv":
             self._options["delimiter"] = "\t"
-            if not layout.tsv_quotes:
+            if not self.quotes:
                 self._options["quoting"] = csv.QUOTE_NONE
         csv.field_size_limit(layout.longest)
 
     def __iter__(self) -> Iterator[_CsvRow]:
         reader = csv.reader(self._feed(), **self._options)
         while True:
-            self._taken, self._length = [], 0
+            self._taken, self._length, self._doubled = [], 0, False
             try:
-                cells: list[str] | _BadRecord = next(reader)
+                row = next(reader)
+                if self._doubled and quoted_row(row):
+                    raise _BadRecord(f"a cell is quoted; {QUOTES_HINT}")
+                cells: list[str] | _BadRecord = row
             except StopIteration:
                 return
             except (csv.Error, _BadRecord) as error:
@@ -358,6 +364,7 @@ class _CsvRows:
                 raise _BadRecord("a quotation mark is opened and not closed")
             if b"\0" in line:
                 raise _BadRecord("the row holds a NUL character (in UTF-16? save it as UTF-8)")
+            self._doubled = not self.quotes and b'""' in line  # fast, and a row is one line then
             yield _decode(line, number)
 
     def _give_up(self, error: Exception) -> _BadRecord:
@@ -369,11 +376,14 @@ class _CsvRows:
 
 def _header(source: Source, layout: Layout) -> list[str] | None:
     with open_source(source, Meter()) as stream:
-        row = next(iter(_CsvRows(lines_of(stream, layout.longest), source, layout)), None)
+        rows = _CsvRows(lines_of(stream, layout.longest), source, layout)
+        row = next(iter(rows), None)
     if row is None:
         return None
     if isinstance(row.cells, _BadRecord):
         raise UserError(f"{source.path}:{row.line}: the header cannot be read: {row.cells}")
+    if not rows.quotes and quoted_header(row.cells):
+        raise UserError(f"{source.path}:{row.line}: the header's cells are quoted; {QUOTES_HINT}")
     return row.cells
 
 

@@ -1,0 +1,25 @@
+"""What parts the cells of a delimited table, and what tells that quotation marks enclose them.
+
+Labelled tables and tables of articles come out of the same programs, so both are read by this.
+"""
+
+import re
+from collections.abc import Sequence
+
+QUOTES_HINT = "if quotation marks quote the cells, set tsv_quotes=true beside the columns' names"
+
+_QUOTED = re.compile(r'"([^"]|"")*"', re.DOTALL)
+
+
+def quoted_header(cells: Sequence[str]) -> bool:
+    """Say whether any cell of a header that was read without quoting is quoted."""
+    return any(map(_QUOTED.fullmatch, cells))
+
+
+def quoted_row(cells: Sequence[str]) -> bool:
+    """Say whether any cell that was read without quoting is quoted beyond doubt.
+
+    A pair of quotation marks within tells; a cell that merely begins and ends with one may be
+    speech.
+    """
+    return any('""' in cell[1:-1] and _QUOTED.fullmatch(cell) for cell in cells)
