@@ -272,6 +272,17 @@ def test_copies_of_each_other_and_of_the_corpus_are_not_asked(
     assert read_pool(config, codebook).near_duplicates > 50
 
 
+def test_a_table_of_articles_may_be_quoted(
+    config: LabelConfig, codebook: Codebook, tmp_path: Path
+) -> None:
+    (tmp_path / "a.tsv").write_text('"text"\n"The mayor said ""no"" to it."\n')
+    config.input = str(tmp_path / "a.tsv")
+    with pytest.raises(UserError, match="set tsv_quotes=true"):
+        read_pool(config, codebook)
+    config.tsv_quotes = True
+    assert read_pool(config, codebook).texts == ['The mayor said "no" to it.']
+
+
 def test_a_record_that_cannot_be_read_is_kept_with_its_reason(
     config: LabelConfig, tmp_path: Path
 ) -> None:

@@ -258,6 +258,7 @@ class LabelConfig:
     choose: QueueConfig = field(default_factory=QueueConfig)
     text_column: str = MISSING
     id_column: str = ""
+    tsv_quotes: bool = MISSING
     longest_record: int = limited(low=1000)
     folds: int = limited(low=2)
     validation_share: float = limited(low=0, high=1)

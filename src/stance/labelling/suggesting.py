@@ -242,7 +242,12 @@ def _corpus_texts(config: LabelConfig, codebook: Codebook) -> list[str]:
 
 def _records(config: LabelConfig) -> Iterator[Document | Reject]:
     sources = find_sources(config.input or "")
-    layout = Layout(config.text_column, config.id_column, config.longest_record)
+    layout = Layout(
+        text=config.text_column,
+        id=config.id_column,
+        longest=config.longest_record,
+        tsv_quotes=config.tsv_quotes,
+    )
     for source in sources.files:
         with contextlib.suppress(DamagedSource):  # reading says what is wrong with it
             documents.columns_of(source, layout)
