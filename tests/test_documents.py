@@ -116,6 +116,29 @@ def test_line_separators_within_a_record_do_not_cut_it(tmp_path: Path) -> None:
         assert [d.text for d in documents(read(tmp_path / name))] == [text]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_csv_is_parted_by_what_parts_its_header(
+    delimiter: str, mark: str, tmp_path: Path
+) -> None:
+    header = delimiter.join(["id", '"a,b,c;d;e\t\t"', "text"])
+    row = delimiter.join(["7", "1.5", '"One, two;\tthree.\nFour."'])
+    path = tmp_path / "a.csv"
+    path.write_text(f"{mark}\n{header}\n{row}\n")
+    (document,) = documents(read(path))
+    assert (document.id, document.text) == ("a.csv:3", "One, two;\tthree.\nFour.")
+    assert document.fields == {"id": "7", "a,b,c;d;e\t\t": "1.5"}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_line_that_tells_excel_the_delimiter_is_no_header(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{mark}sep=|\r\ntext|n\r\nOne, two.|1\r\n", newline="")
+    assert list(columns_of(find_sources(str(path)).files[0], Layout())) == ["n"]
+    (document,) = documents(read(path))
+    assert (document.id, document.text, document.fields) == ("a.csv:3", "One, two.", {"n": "1"})
+
+
 def test_an_open_quotation_mark_costs_only_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,n\nA.,1\n"B.,2\nC.,3\nD.,4\n')

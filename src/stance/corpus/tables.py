@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stance.errors import UserError
-from stance.text.delimited import QUOTES_HINT, quoted_header, quoted_row
+from stance.text.delimited import QUOTES_HINT, delimiter_of, quoted_header, quoted_row
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 
 FORMULA = re.compile(r"'?[=+\-@\t\r]")
 """How a cell begins that spreadsheet programs may run; an apostrophe before it makes it a text."""
 
-_DELIMITERS = ",;\t"
 _TICKED = frozenset({"1", "1.0", "x", "y", "yes", "true", "✓", "✔"})
 _CROSSED = frozenset({"0", "0.0", "n", "no", "false"})
 
@@ -132,8 +131,7 @@ def _unquoted(cell: str) -> str:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     text = _decoded(path)
-    first = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first.count)
+    delimiter = delimiter_of(text.split("\n", 1)[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     return numbered_rows(reader, path, "CSV")
 

@@ -16,7 +16,13 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from stance.errors import UserError
-from stance.text.delimited import QUOTES_HINT, quoted_header, quoted_row
+from stance.text.delimited import (
+    QUOTES_HINT,
+    announced_delimiter,
+    delimiter_of,
+    quoted_header,
+    quoted_row,
+)
 from stance.text.sources import DamagedSource, Meter, Source, lines_of, open_source
 
 
@@ -325,12 +331,12 @@ class _CsvRows:
         self._length = 0
         self._doubled = False
         self._layout = layout
-        self._options: dict[str, Any] = {"strict": True}
         self.quotes = source.format == "csv" or layout.tsv_quotes
-        if source.format == "tsv":
-            self._options["delimiter"] = "\t"
-            if not self.quotes:
-                self._options["quoting"] = csv.QUOTE_NONE
+        self._options: dict[str, Any] = {
+            "strict": True,
+            "quoting": csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
+            "delimiter": "\t" if source.format == "tsv" else self._delimiter(),
+        }
         csv.field_size_limit(layout.longest)
 
     def __iter__(self) -> Iterator[_CsvRow]:
@@ -349,6 +355,18 @@ class _CsvRows:
                 reader = csv.reader(self._feed(), **self._options)
             if cells:
                 yield _CsvRow(self._taken[0][0], cells)
+
+    def _delimiter(self) -> str:
+        """Find out what parts the cells, and put the header back."""
+        for number, line in self._lines:
+            text = (line or b"").decode("utf-8-sig", errors="replace")
+            announced = announced_delimiter(text) if number == 1 else None
+            if announced:
+                return announced
+            if line is None or text.strip("\r\n"):
+                self._ahead.append((number, line))
+                return delimiter_of(text)
+        return ","
 
     def _feed(self) -> Iterator[str]:
         while True:
