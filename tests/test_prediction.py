@@ -619,6 +619,20 @@ def test_records_without_text_are_counted_on_the_screen(
     assert "blank:       2 records without text\n" in capsys.readouterr().out
 
 
+def test_another_encoding_is_named_once_with_what_to_do(
+    run: Callable[..., Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_bytes("text,n\nGood.,1\nCafé.,1\nÉtat.,2\nA.\n".encode("cp1252"))
+    outcome = run(tmp_path / "a.csv")
+    assert outcome.rejects
+    hint = "; save the file as UTF-8"
+    hinted = [reject["reason"].endswith(hint) for reject in rows(outcome.rejects)]
+    assert hinted == [True, True, False]
+    report_outcome(outcome)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "warning: 2 rejects are not UTF-8; save the file as UTF-8"
+
+
 def test_progress_is_shown_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)

@@ -30,7 +30,7 @@ from stance.prediction.report import Tally, columns_seen, fit, fragment, merge, 
 from stance.prediction.scoring import Scored, Settings, label_counts, score_texts
 from stance.prediction.windows import Window, windows_of
 from stance.prediction.workers import Task, score_in_parallel
-from stance.text.documents import Document, Layout, columns_of, read_documents
+from stance.text.documents import SAVE_AS_UTF8, Document, Layout, columns_of, read_documents
 from stance.text.sources import (
     MANIFEST,
     REJECTS,
@@ -57,12 +57,14 @@ _LIBRARIES = ("numpy", "onnxruntime", "pyarrow", "tokenizers", "torch", "transfo
 class Counts:
     """What became of the records.
 
-    `windowed` counts sentences that were read in pieces, `settled` those of a first stage.
+    `not_utf8` counts rejects that another encoding of the file would save, `windowed` sentences
+    that were read in pieces, `settled` those of a first stage.
     """
 
     documents: int = 0
     sentences: int = 0
     rejects: int = 0
+    not_utf8: int = 0
     blank: int = 0
     windowed: int = 0
     settled: int = 0
@@ -75,6 +77,7 @@ class Counts:
             "documents",
             "sentences",
             "rejects",
+            "not_utf8",
             "blank",
             "windowed",
             "settled",
@@ -352,6 +355,7 @@ def _counts(window: Window, scored: Scored, model: ModelDescription) -> Counts:
         documents=len(window.documents),
         sentences=int(scored.counts.sum()),
         rejects=len(window.rejects),
+        not_utf8=sum(reject.reason.endswith(SAVE_AS_UTF8) for reject in window.rejects),
         blank=window.blank,
         windowed=int((scored.windows > 1).sum()),
         settled=int((scored.windows == 0).sum()),

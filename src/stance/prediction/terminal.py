@@ -24,7 +24,7 @@ from stance.prediction.batch import (
 )
 from stance.prediction.scoring import Scored, score_texts
 from stance.prediction.windows import Window
-from stance.text.documents import Reject
+from stance.text.documents import SAVE_AS_UTF8, Reject
 from stance.text.sources import STANDARD_INPUT, Sources, find_sources, spool_standard_input
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def report_outcome(outcome: "Outcome | SparkOutcome") -> None:
         print(f"report:      {outcome.report}")
     print(f"manifest:    {outcome.manifest}")
     _warn(counts.documents, outcome.ignored, outcome.written)
+    if count := counts.not_utf8:
+        print(f"warning: {count:,} rejects are not UTF-8; {SAVE_AS_UTF8}", file=sys.stderr)
     if outcome.unreported:
         wanted, columns = ", ".join(map(repr, outcome.unreported)), _first(outcome.columns, 20)
         print(

@@ -25,6 +25,9 @@ from stance.text.delimited import (
 )
 from stance.text.sources import DamagedSource, Meter, Source, lines_of, open_source
 
+SAVE_AS_UTF8 = "save the file as UTF-8"
+"""How the reason ends for which text in another encoding is rejected."""
+
 
 @dataclass(frozen=True, slots=True)
 class RawJson:
@@ -146,7 +149,7 @@ def _read_txt(source: Source, layout: Layout, meter: Meter) -> Iterator[Record]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        yield Reject(source.name, 1, source.name, _not_utf8(error))
+        yield Reject(source.name, 1, source.name, f"{_not_utf8(error)}; {SAVE_AS_UTF8}")
         return
     yield _record(source.name, 1, source.name, text, {})
 
@@ -188,7 +191,7 @@ def _decode(line: bytes, row: int) -> str:
     try:
         return line.decode("utf-8-sig" if row == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise _BadRecord(_not_utf8(error)) from error
+        raise _BadRecord(f"{_not_utf8(error)}; {SAVE_AS_UTF8}") from error
 
 
 def _no_constant(name: str) -> Any:
