@@ -39,6 +39,11 @@ class Example:
     group: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_row(self) -> dict[str, Any]:
+        """Return the object that stands for it on a line of a labelled file."""
+        head = {"id": self.id, "text": self.text, "labels": list(self.labels)}
+        return {**head, "group": self.group, **self.metadata}
+
 
 @dataclass(frozen=True)
 class Split:

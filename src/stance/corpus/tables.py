@@ -36,7 +36,7 @@ def read_table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[st
             continue
         if not header:
             header = [cell.strip() for cell in cells]
-            check_header(path, number, header, needed)
+            _check_header(path, number, header, needed)
             continue
         surplus = [cell for cell in cells[len(header) :] if cell]
         values = {name: _unquoted(cell) for name, cell in zip(header, cells, strict=False) if name}
@@ -62,13 +62,13 @@ def read_tsv(
     """
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=quoting, strict=True)
-    rows = numbered_rows(reader, path, "tab-separated")
+    rows = _numbered_rows(reader, path, "tab-separated")
     _, header = next(rows, (1, None))
     if header is None:
         return
     if not quotes and quoted_header(header):
         raise UserError(f"{path}:1: the header's cells are quoted; {QUOTES_HINT}")
-    check_header(path, 1, header, needed)
+    _check_header(path, 1, header, needed)
     for number, cells in rows:
         if not any(cells):
             continue
@@ -95,7 +95,7 @@ def read_ticks(values: Mapping[str, str], names: Sequence[str]) -> dict[str, boo
     return ticks
 
 
-def check_header(path: Path, row: int, header: Sequence[str], needed: Sequence[str]) -> None:
+def _check_header(path: Path, row: int, header: Sequence[str], needed: Sequence[str]) -> None:
     """Hold that a header has the needed columns, and no column twice.
 
     Raises:
@@ -110,7 +110,7 @@ def check_header(path: Path, row: int, header: Sequence[str], needed: Sequence[s
             raise UserError(f"{path}:{row}: the column {name!r} stands there twice")
 
 
-def numbered_rows(reader: Any, path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered_rows(reader: Any, path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which each row of a CSV reader begins, and its cells.
 
     Raises:
@@ -133,7 +133,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     text = _decoded(path)
     delimiter = delimiter_of(text.split("\n", 1)[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    return numbered_rows(reader, path, "CSV")
+    return _numbered_rows(reader, path, "CSV")
 
 
 def _decoded(path: Path) -> str:

@@ -327,7 +327,7 @@ def _write_version(config: LabelConfig, found: Adjudication) -> Adjudication:
             for name, measured in found.agreement.items()
         },
     }
-    write_rows(output, map(_row, split.examples), replace=False)
+    write_rows(output, map(Example.to_row, split.examples), replace=False)
     content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_bytes(output.with_suffix(".record.json"), content.encode())
     if found.disputes:
@@ -399,11 +399,6 @@ def print_refusals(refusals: Sequence[Refusal]) -> None:
     console = open_console()
     for refusal in refusals:
         console.print(f"refused: {refusal.file}:{refusal.row}: {refusal.reason}", markup=False)
-
-
-def _row(example: Example) -> dict[str, Any]:
-    head = {"id": example.id, "text": example.text, "labels": list(example.labels)}
-    return {**head, "group": example.group, **example.metadata}
 
 
 def _dispute_row(dispute: Dispute) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from stance.codebook import Codebook
 from stance.config import LabelConfig, columns_of
@@ -31,7 +30,7 @@ def split_file(config: LabelConfig) -> dict[str, Path]:
         if path.exists():
             raise UserError(f"output: {path}: stands there already and is not overwritten")
     for name, path in paths.items():
-        write_rows(path, map(_row, splits[name].examples), replace=False)
+        write_rows(path, map(Example.to_row, splits[name].examples), replace=False)
     _print(splits, paths, codebook)
     return paths
 
@@ -46,16 +45,6 @@ def _shares(config: LabelConfig) -> dict[str, float]:
         )
     shares = {"train": train, "validation": config.validation_share, "test": config.test_share}
     return {name: share for name, share in shares.items() if share}
-
-
-def _row(example: Example) -> dict[str, Any]:
-    return {
-        "id": example.id,
-        "text": example.text,
-        "labels": list(example.labels),
-        "group": example.group,
-        **example.metadata,
-    }
 
 
 def _print(splits: Mapping[str, Split], paths: Mapping[str, Path], codebook: Codebook) -> None:
